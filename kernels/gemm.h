@@ -1,0 +1,25 @@
+// Matrix product, the one op that is not ours to write: oneDNN on CPUs, cuBLASLt on GPUs.
+#pragma once
+
+#include "kernels/exec.h"
+
+namespace rodimus {
+
+// c = op(a) op(b) + beta c. Row-major; op(a) is m x k, op(b) is k x n, c is m x n; transpose_a
+// means that a is stored k x m, transpose_b that b is stored n x k (a Linear weight). Leading
+// dimensions count elements; 0 means packed.
+struct GemmDims {
+  int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false;
+  int64_t lda = 0, ldb = 0, ldc = 0;
+};
+
+// Sums in f32 whatever the types; c is rounded once. beta is 0 or 1, and 1 only with Out = float (a
+// bf16 sum would round per contribution). Instantiated for <float, float>, <bf16, float>, <bf16,
+// bf16>. A CPU without bf16 instructions computes <bf16, *> by widening to f32 first: same result
+// to summation order, said once on stderr. m, n or k of 0 is allowed (k = 0 gives beta c). c must
+// not overlap a or b.
+template <class In, class Out>
+void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
+
+}  // namespace rodimus

@@ -1,0 +1,91 @@
+#include "kernels/memory.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace rodimus::memory {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kSmallest = 256;
+
+size_t size_class(size_t bytes) {
+  const size_t wanted = std::max(bytes, kSmallest);
+  const size_t step = std::bit_floor(wanted) / 8;
+  return (wanted + step - 1) / step * step;
+}
+
+struct Pool {
+  std::mutex mutex;
+  std::unordered_map<size_t, std::vector<std::byte*>> free;
+  Stats stats;
+
+  static void free_block(std::byte* block) { std::free(block); }
+
+  std::byte* take(size_t bytes) {
+    const std::lock_guard lock(mutex);
+    stats.in_use += static_cast<int64_t>(bytes);
+    stats.peak = std::max(stats.peak, stats.in_use);
+    auto& blocks = free[bytes];
+    if (!blocks.empty()) {
+      std::byte* block = blocks.back();
+      blocks.pop_back();
+      return block;
+    }
+    auto* block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes));
+    if (block == nullptr) {
+      stats.in_use -= static_cast<int64_t>(bytes);
+      fail("out of memory: asked for ", bytes, " bytes with ", stats.in_use,
+           " in use; use a smaller micro_batch or recompute = true");
+    }
+    stats.reserved += static_cast<int64_t>(bytes);
+    ++stats.system_calls;
+    return block;
+  }
+
+  void give_back(std::byte* block, size_t bytes) noexcept {
+    const std::lock_guard lock(mutex);
+    stats.in_use -= static_cast<int64_t>(bytes);
+    free[bytes].push_back(block);
+  }
+};
+
+Pool& pool() {
+  static Pool* instance =
+      new Pool;  // never destroyed: tensors in static storage may outlive any order we pick
+  return *instance;
+}
+
+}  // namespace
+
+Stats stats() {
+  const std::lock_guard lock(pool().mutex);
+  return pool().stats;
+}
+
+void reset_peak() {
+  const std::lock_guard lock(pool().mutex);
+  pool().stats.peak = pool().stats.in_use;
+}
+
+void release_cached() {
+  const std::lock_guard lock(pool().mutex);
+  for (auto& [bytes, blocks] : pool().free) {
+    pool().stats.reserved -= static_cast<int64_t>(bytes * blocks.size());
+    for (std::byte* block : blocks) Pool::free_block(block);
+    blocks.clear();
+  }
+}
+
+std::shared_ptr<std::byte> allocate(size_t bytes) {
+  const size_t rounded = size_class(bytes);
+  return {pool().take(rounded), [rounded](std::byte* block) { pool().give_back(block, rounded); }};
+}
+
+}  // namespace rodimus::memory

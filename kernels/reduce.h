@@ -1,0 +1,20 @@
+// Whole-array reductions, in a fixed order: blocks of kReduceBlock elements, block sums added in
+// ascending order in double.
+#pragma once
+
+#include "kernels/exec.h"
+
+namespace rodimus {
+
+inline constexpr int64_t kReduceBlock = 65536;
+
+// sum of x[i]^2 and sum of x[i], in double. NaN and infinity come through. x (n) f32.
+double sum_of_squares(Cpu&, const float* x, int64_t n);
+double sum(Cpu&, const float* x, int64_t n);
+
+// 64-bit hash of n bytes (FNV-1a over 8-byte words per block, blocks combined in order): equal
+// bytes, equal hash, on any number of threads. Used to check that all ranks hold the same
+// parameters.
+uint64_t hash_bytes(Cpu&, const void* data, int64_t bytes);
+
+}  // namespace rodimus

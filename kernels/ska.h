@@ -1,0 +1,34 @@
+// SW-SKA: causal sliding-window softmax attention whose heads share keys. Flash-style: no T x T
+// matrix exists anywhere.
+#pragma once
+
+#include "kernels/exec.h"
+
+namespace rodimus {
+
+struct SkaDims {
+  int64_t B, T, H, D;  // T queries
+  int64_t Hk = 1,
+          Hv = 1;  // query head j reads key head j mod Hk and value head j mod Hv; both divide H
+  int64_t Tk =
+      0;  // keys; 0 = T. Query i stands at key position i + Tk - T (earlier keys come from a cache)
+  int64_t left = -1;  // query at position p sees keys p-left .. p; -1 = all earlier keys (window =
+                      // left + 1 keys)
+};
+
+// o = softmax(q k^T / sqrt(D)) v over the visible keys; lse = log of the softmax denominator,
+// natural.
+//   q, o (B,T,H,D), k (B,Tk,Hk,D), v (B,Tk,Hv,D) in T; lse (B,H,T) f32.        (arXiv:2410.06577,
+//   section 4; tiling: arXiv:2205.14135) starts (B,T) int32 or null: key position of the first
+//   token of the query's document; earlier keys are not seen. Needs Tk == T.
+template <class T>
+void ska_forward(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
+                 SkaDims dims);
+
+// dq (B,T,H,D), dk (B,Tk,Hk,D), dv (B,Tk,Hv,D) in T, overwritten. Sums over queries and heads run
+// in a fixed order that does not depend on the number of threads.
+template <class T>
+void ska_backward(Cpu&, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
+                  const T* o, const float* lse, const int32_t* starts, SkaDims dims);
+
+}  // namespace rodimus
