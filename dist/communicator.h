@@ -1,0 +1,59 @@
+// How ranks talk. The one virtual interface of the project: which communicator runs is known only
+// at run time, and a call costs microseconds anyway.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/exec.h"
+
+namespace rodimus {
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+
+  // Device memory, the data path. Sums are taken in an order that depends on world_size only: same
+  // ranks, same bits.
+  virtual void all_reduce_sum(Exec& exec, float* x, int64_t n) = 0;
+
+  // Host values, the control path.
+  virtual void all_reduce_sum(std::span<double> x) = 0;
+  virtual void all_reduce_max(std::span<int64_t> x) = 0;
+  virtual void broadcast(std::span<std::byte> bytes, int root) = 0;
+  virtual void barrier() = 0;
+
+  // Ends the whole job at once, for the case that other ranks may be waiting in a collective.
+  [[noreturn]] virtual void abort(int exit_code) = 0;
+};
+
+std::unique_ptr<Communicator> make_single();
+
+// Calls MPI_Init_thread on first use (MPI_THREAD_FUNNELED), MPI_Finalize when destroyed. Works
+// without mpirun as one rank.
+std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv);
+
+// True when an MPI launcher (Open MPI, MPICH, Slurm PMI/PMIx) started this process: the environment
+// says so.
+bool launched_by_mpi();
+
+std::string broadcast_text(Communicator& communicator, std::string text, int root);
+
+// Runs `step` on every rank and then agrees on the outcome: if it threw anywhere, every rank throws
+// Error with the message of the lowest failing rank (prefixed "rank R: " when not all ranks failed
+// alike). For set-up steps, where one rank alone may meet a missing file: without agreement the
+// others would hang in the next collective. `step` must not call collectives unless all ranks reach
+// them.
+void together(Communicator& communicator, const std::function<void()>& step);
+
+// Throws Error on every rank when the hashes differ, naming the ranks that differ from rank 0 and
+// `what`.
+void require_identical(Communicator& communicator, uint64_t hash, const std::string& what);
+
+}  // namespace rodimus
