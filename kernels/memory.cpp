@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -81,6 +82,10 @@ void release_cached() {
     for (std::byte* block : blocks) Pool::free_block(block);
     blocks.clear();
   }
+}
+
+void copy(Cpu&, void* to, const void* from, int64_t bytes) {
+  std::memmove(to, from, static_cast<size_t>(bytes));
 }
 
 std::shared_ptr<std::byte> allocate(size_t bytes) {

@@ -8,6 +8,8 @@
 #include <memory>
 #include <span>
 
+#include "kernels/exec.h"
+
 namespace rodimus::memory {
 
 struct Stats {
@@ -22,6 +24,9 @@ void release_cached();  // gives the free lists back to the system
 
 // 64-byte aligned, uninitialised. Throws Error when the system has no more. Thread-safe.
 std::shared_ptr<std::byte> allocate(size_t bytes);
+
+// Copies bytes; the ranges may overlap.
+void copy(Cpu&, void* to, const void* from, int64_t bytes);
 
 // Kernel workspace: lives until the end of the scope.
 template <class T>

@@ -1,0 +1,58 @@
+#include "kernels/gate.h"
+
+#include "autograd/ops.h"
+
+namespace rodimus {
+
+Var swiglu(Context& ctx, const Var& u, const Var& z) {
+  check_shape("swiglu: z", z.value, u.value.shape());
+  const int64_t n = u.value.numel();
+  Tensor y = empty_like(u.value);
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    swiglu_forward(exec, y.data<T>(), u.value.data<T>(), z.value.data<T>(), n);
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [u, z, n](Context& inner, std::span<Tensor> dy) {
+    Tensor du = empty_like(u.value), dz = empty_like(z.value);
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      swiglu_backward(exec, du.data<T>(), dz.data<T>(), std::as_const(dy[0]).data<T>(),
+                      u.value.data<T>(), z.value.data<T>(), n);
+    });
+    u.slot->add(inner.exec, du);
+    z.slot->add(inner.exec, dz);
+  };
+  ctx.tape->record("swiglu", {result.slot}, backward);
+  return result;
+}
+
+Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
+  const int64_t dim = x.value.dim(-1), rows = x.value.numel() / dim;
+  check_shape("sigmoid_gate: z", z.value, x.value.shape());
+  check_shape("sigmoid_gate: bias", bias.value, {dim});
+  Tensor y = empty_like(x.value);
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    sigmoid_gate_forward(exec, y.data<T>(), z.value.data<T>(), bias.value.data<float>(),
+                         x.value.data<T>(), rows, dim);
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [z, bias, x, rows, dim](Context& inner, std::span<Tensor> dy) {
+    Tensor dz = empty_like(z.value), dx = empty_like(x.value);
+    GradSlot::Target dbias = bias.slot->target(bias.value.shape(), DType::f32);
+    CHECK(dbias.beta == 1, "sigmoid_gate: the bias needs a gradient buffer");
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      sigmoid_gate_backward(exec, dz.data<T>(), dbias.tensor.data<float>(), dx.data<T>(),
+                            std::as_const(dy[0]).data<T>(), z.value.data<T>(),
+                            bias.value.data<float>(), x.value.data<T>(), rows, dim);
+    });
+    z.slot->add(inner.exec, dz);
+    x.slot->add(inner.exec, dx);
+  };
+  ctx.tape->record("sigmoid_gate", {result.slot}, backward);
+  return result;
+}
+
+}  // namespace rodimus

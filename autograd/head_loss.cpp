@@ -1,0 +1,30 @@
+#include "kernels/head_loss.h"
+
+#include "autograd/ops.h"
+
+namespace rodimus {
+
+Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets, float scale) {
+  const HeadLossDims dims{targets.numel(), x.value.dim(-1), w.value.dim(0)};
+  CHECK(x.value.numel() == dims.rows * dims.dim, "head_loss: x ", to_string(x.value.shape()),
+        " for ", dims.rows, " targets");
+  check_shape("head_loss: w", w.value, {dims.vocab, dims.dim});
+  Tensor losses = Tensor::empty({dims.rows}, DType::f32, ctx.device());
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    if (!ctx.tape) {
+      head_loss_forward(exec, losses.data<float>(), x.value.data<T>(), w.value.data<T>(),
+                        targets.data<int32_t>(), dims);
+      return;
+    }
+    Tensor dx = empty_like(x.value);
+    GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+    CHECK(dw.beta == 1, "head_loss: the head needs a gradient buffer");
+    head_loss_forward_backward(exec, losses.data<float>(), dx.data<T>(), dw.tensor.data<float>(),
+                               x.value.data<T>(), w.value.data<T>(), targets.data<int32_t>(), scale,
+                               dims);
+    x.slot->add(ctx.exec, dx);
+  });
+  return losses;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,60 @@
+#include "autograd/ops.h"
+#include "kernels/gemm.h"
+
+namespace rodimus {
+
+Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32_output) {
+  const int64_t in = x.value.dim(-1), rows = x.value.numel() / in;
+  CHECK(w.value.shape().size() == 2 && w.value.dim(1) == in, "linear: weight ",
+        to_string(w.value.shape()), " on an input of ", to_string(x.value.shape()));
+  const int64_t begin = out_rows.begin,
+                out = (out_rows.end < 0 ? w.value.dim(0) : out_rows.end) - begin;
+  const Tensor weight = w.value.rows(begin, begin + out);  // (out, in)
+  CHECK(!(f32_output && ctx.tape), "linear: f32 output is for inference");
+
+  Shape shape = x.value.shape();
+  shape.back() = out;
+  Tensor y = Tensor::empty(shape, f32_output ? DType::f32 : ctx.compute, ctx.device());
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
+    if (f32_output) {
+      gemm(exec, dims, y.data<float>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
+    } else {
+      gemm(exec, dims, y.data<T>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
+    }
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [x, w, weight, begin, rows, in, out](Context& inner,
+                                                             std::span<Tensor> dys) {
+    const Tensor& dy = dys[0];
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      if (w.slot) {  // dw += dy^T x
+        GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+        CHECK(w.slot->bound() || out == w.value.dim(0),
+              "linear: part of a weight that has no gradient buffer");
+        gemm(exec, {.m = out, .n = in, .k = rows, .transpose_a = true},
+             dw.tensor.rows(begin, begin + out).template data<float>(), dy.data<T>(),
+             x.value.data<T>(), dw.beta);
+      }
+      if (x.slot) {  // dx = dy w
+        const GemmDims dims{.m = rows, .n = in, .k = out};
+        if constexpr (std::is_same_v<T, float>) {
+          GradSlot::Target dx = x.slot->target(x.value.shape(), DType::f32);
+          gemm(exec, dims, dx.tensor.template data<float>(), dy.data<float>(), weight.data<float>(),
+               dx.beta);
+        } else {  // a bf16 sum inside GEMM would round the running total: make a fresh part, add
+                  // once
+          Tensor dx = empty_like(x.value);
+          gemm(exec, dims, dx.data<T>(), dy.data<T>(), weight.data<T>(), /*beta=*/0);
+          x.slot->add(inner.exec, dx);
+        }
+      }
+    });
+  };
+  ctx.tape->record("linear", {result.slot}, backward);
+  return result;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,46 @@
+#include "kernels/short_conv.h"
+
+#include "autograd/ops.h"
+
+namespace rodimus {
+
+Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
+               const Tensor& history, const Tensor& starts) {
+  const int64_t B = x.value.dim(0), T_ = x.value.dim(1), D = x.value.dim(2),
+                width = weight.value.dim(-1);
+  check_shape("short_conv: weight", weight.value, {D, 1, width});
+  check_shape("short_conv: bias", bias.value, {D});
+  if (history.defined()) check_shape("short_conv: history", history, {B, width - 1, D});
+  if (starts.defined()) check_shape("short_conv: starts", starts, {B, T_});
+  const ShortConvDims dims{B, T_, D, width};
+
+  Tensor y = empty_like(x.value);
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    short_conv_forward(exec, y.data<T>(), x.value.data<T>(), weight.value.data<float>(),
+                       bias.value.data<float>(), history.defined() ? history.data<T>() : nullptr,
+                       starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [x, weight, bias, history, starts, dims](Context& inner,
+                                                                 std::span<Tensor> dy) {
+    Tensor dx = empty_like(x.value);
+    GradSlot::Target dweight = weight.slot->target(weight.value.shape(), DType::f32);
+    GradSlot::Target dbias = bias.slot->target(bias.value.shape(), DType::f32);
+    CHECK(dweight.beta == 1 && dbias.beta == 1, "short_conv: the weights need a gradient buffer");
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      short_conv_backward(exec, dx.data<T>(), dweight.tensor.data<float>(),
+                          dbias.tensor.data<float>(), static_cast<T*>(nullptr),
+                          std::as_const(dy[0]).data<T>(), x.value.data<T>(),
+                          weight.value.data<float>(), bias.value.data<float>(),
+                          history.defined() ? history.data<T>() : nullptr,
+                          starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+    });
+    x.slot->add(inner.exec, dx);
+  };
+  ctx.tape->record("short_conv", {result.slot}, backward);
+  return result;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,71 @@
+#include "kernels/ska.h"
+
+#include "autograd/ops.h"
+#include "kernels/rotary.h"
+
+namespace rodimus {
+
+Var rotary(Context& ctx, const Var& x, float base, int64_t offset) {
+  const RotaryDims dims{x.value.dim(0), x.value.dim(1), x.value.dim(2),
+                        x.value.dim(3), base,           offset};
+  CHECK(dims.D % 2 == 0, "rotary: head dimension ", dims.D, ", need an even one");
+  Tensor y = empty_like(x.value);
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    rotary_forward(exec, y.data<T>(), x.value.data<T>(), dims);
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [x_slot = x.slot, dims](Context& inner, std::span<Tensor> dy) {
+    Tensor dx = dy[0];  // rotated in place: nobody else holds it
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      rotary_backward(exec, dx.data<T>(), std::as_const(dx).data<T>(), dims);
+    });
+    x_slot->add(inner.exec, dx);
+  };
+  ctx.tape->record("rotary", {result.slot}, backward);
+  return result;
+}
+
+Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
+        const Tensor& starts) {
+  const SkaDims dims{.B = q.value.dim(0),
+                     .T = q.value.dim(1),
+                     .H = q.value.dim(2),
+                     .D = q.value.dim(3),
+                     .Hk = k.value.dim(2),
+                     .Hv = v.value.dim(2),
+                     .Tk = k.value.dim(1),
+                     .left = left};
+  check_shape("ska: k", k.value, {dims.B, dims.Tk, dims.Hk, dims.D});
+  check_shape("ska: v", v.value, {dims.B, dims.Tk, dims.Hv, dims.D});
+  CHECK(dims.H % dims.Hk == 0 && dims.H % dims.Hv == 0, "ska: ", dims.H, " query heads over ",
+        dims.Hk, " key heads and ", dims.Hv, " value heads; both must divide");
+  CHECK(dims.Tk >= dims.T, "ska: ", dims.T, " queries over ", dims.Tk, " keys");
+  if (starts.defined()) check_shape("ska: starts", starts, {dims.B, dims.T});
+
+  Tensor o = empty_like(q.value);
+  Tensor lse = Tensor::empty({dims.B, dims.H, dims.T}, DType::f32, ctx.device());
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    ska_forward(exec, o.data<T>(), lse.data<float>(), q.value.data<T>(), k.value.data<T>(),
+                v.value.data<T>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+  });
+
+  Var result = make_output(ctx, o);
+  if (!ctx.tape) return result;
+  const auto backward = [q, k, v, o, lse, starts, dims](Context& inner, std::span<Tensor> dy) {
+    Tensor dq = empty_like(q.value), dk = empty_like(k.value), dv = empty_like(v.value);
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      ska_backward(exec, dq.data<T>(), dk.data<T>(), dv.data<T>(), std::as_const(dy[0]).data<T>(),
+                   q.value.data<T>(), k.value.data<T>(), v.value.data<T>(), o.data<T>(),
+                   lse.data<float>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+    });
+    q.slot->add(inner.exec, dq);
+    k.slot->add(inner.exec, dk);
+    v.slot->add(inner.exec, dv);
+  };
+  ctx.tape->record("ska", {result.slot}, backward);
+  return result;
+}
+
+}  // namespace rodimus

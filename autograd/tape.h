@@ -1,0 +1,107 @@
+// Reverse-mode differentiation by a tape. Steps are recorded in execution order, which is a
+// topological order, and backward runs them once in reverse and frees each as it goes. A Var is a
+// value plus a slot for its gradient; closures hold what they name in their capture list and slots
+// of outputs, never output values they do not need: no cycles, and memory that can be read off the
+// code.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "autograd/tensor.h"
+
+namespace rodimus {
+
+// Where one gradient is summed. Either free-standing (activations) or bound to a view of the flat
+// gradient buffer (parameters).
+class GradSlot {
+ public:
+  GradSlot() = default;
+  explicit GradSlot(Tensor bound) : grad_(std::move(bound)), bound_(true) {}
+
+  // Adds a contribution: the first one is moved in, later ones are summed. `contribution` must not
+  // be used afterwards.
+  void add(Exec& exec, Tensor contribution);
+
+  // Where an op can write its contribution itself. beta 0: overwrite, 1: add to what is there.
+  struct Target {
+    Tensor tensor;
+    float beta;
+  };
+  Target target(const Shape& shape, DType dtype);
+
+  // Hands the finished gradient to its backward, once. Undefined when nobody contributed.
+  Tensor take();
+  bool bound() const { return bound_; }
+
+ private:
+  Tensor grad_;
+  bool bound_ = false;  // bound slots start at zero (the buffer is zeroed) and are never taken
+};
+
+struct Var {
+  Tensor value;
+  std::shared_ptr<GradSlot> slot;  // null: no gradient wanted
+  bool needs_grad() const { return slot != nullptr; }
+};
+
+class Tape;
+
+// Passed explicitly, never global. A null tape is inference. `compute` is the type of GEMM inputs
+// and saved activations.
+struct Context {
+  Exec exec;
+  DType compute = DType::f32;
+  Tape* tape = nullptr;
+  Device device() const { return device_of(exec); }
+};
+
+class Tape {
+ public:
+  // Receives the gradients of the recorded outputs, in their order; an undefined Tensor where
+  // nothing reached an output.
+  using Backward = std::function<void(Context&, std::span<Tensor> dy)>;
+
+  // Names the op for traces; `outputs` are the Vars that the op made.
+  void record(std::string_view op, std::vector<std::shared_ptr<GradSlot>> outputs,
+              Backward backward);
+
+  // Called when backward gets here, that is when all later steps are done: the gradients of the
+  // parameters that only later steps use are final then, and their all-reduce can start.
+  void mark(std::function<void(Context&)> reached);
+
+  // Adds the given upstream gradients to their slots, then runs all steps in reverse. Steps none of
+  // whose outputs got a gradient are skipped. The tape is empty afterwards. During the run ctx.tape
+  // is null.
+  struct Seed {
+    std::shared_ptr<GradSlot> slot;
+    Tensor grad;
+  };
+  void backward(Context& ctx, std::vector<Seed> seeds);
+
+  size_t size() const { return steps_.size(); }
+
+ private:
+  struct Step {
+    std::string_view op;
+    std::vector<std::shared_ptr<GradSlot>> outputs;
+    Backward backward;
+    std::function<void(Context&)> reached;
+  };
+  std::vector<Step> steps_;
+};
+
+// A Var for an op's result: with a slot when a tape records.
+Var make_output(const Context& ctx, Tensor value);
+
+// Runs `segment` without saving anything but its inputs, and runs it again during backward
+// (activation recomputation: Chen et al. 2016, arXiv:1604.06174). `segment` must be a pure function
+// of its inputs and of bound parameters. Bits are the same with and without, because the same
+// kernels run on the same values in the same order.
+using Segment = std::function<std::vector<Var>(Context&, const std::vector<Var>&)>;
+std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment segment);
+
+}  // namespace rodimus

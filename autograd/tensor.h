@@ -1,0 +1,69 @@
+// A contiguous, row-major array. Copies share storage. It knows nothing of gradients and has no
+// strides: a transpose is a GEMM flag or its own kernel.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/exec.h"
+
+namespace rodimus {
+
+using Shape = std::vector<int64_t>;
+int64_t numel_of(const Shape& shape);
+std::string to_string(const Shape& shape);  // "(2, 3)"
+
+class Tensor {
+ public:
+  Tensor() = default;
+  static Tensor empty(Shape shape, DType dtype, Device device = Device::cpu);
+
+  bool defined() const { return storage_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int64_t dim(int axis) const;  // negative counts from the end
+  int64_t numel() const { return numel_of(shape_); }
+  int64_t bytes() const { return numel() * static_cast<int64_t>(size_of(dtype_)); }
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+
+  // Throws unless T matches dtype().
+  template <class T>
+  T* data() {
+    return static_cast<T*>(checked_data(DTypeOf<T>::value));
+  }
+  template <class T>
+  const T* data() const {
+    return static_cast<const T*>(checked_data(DTypeOf<T>::value));
+  }
+  void* raw() { return storage_.get(); }
+  const void* raw() const { return storage_.get(); }
+
+  // The same bytes under another shape.
+  Tensor view(Shape shape) const;
+  // Rows [begin, end) of the first axis: the same bytes.
+  Tensor rows(int64_t begin, int64_t end) const;
+  // `shape` elements from element `offset` on: the same bytes. How parameters lie in their flat
+  // buffer.
+  Tensor slice(int64_t offset, Shape shape) const;
+
+ private:
+  void* checked_data(DType wanted) const;
+
+  std::shared_ptr<std::byte> storage_;  // of the first element; shares ownership of the whole block
+  Shape shape_;
+  DType dtype_ = DType::f32;
+  Device device_ = Device::cpu;
+};
+
+Tensor empty_like(const Tensor& x);
+Tensor zeros(Exec& exec, Shape shape);  // f32
+Tensor convert_to(Exec& exec, const Tensor& x,
+                  DType dtype);  // x itself when it has that type already
+
+// Throws Error "<what> is (2, 3), expected (2, 4)".
+void check_shape(const char* what, const Tensor& x, const Shape& expected);
+
+}  // namespace rodimus

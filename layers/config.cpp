@@ -1,0 +1,81 @@
+#include "layers/config.h"
+
+#include <algorithm>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+int64_t round_up(double value) { return (static_cast<int64_t>(value) + 7) / 8 * 8; }
+
+void at_least_one(const char* key, int64_t value) {
+  if (value < 1) fail("model.", key, " = ", value, ": must be at least 1");
+}
+
+}  // namespace
+
+int64_t ModelConfig::d_inner() const { return round_up(expand * static_cast<double>(d_model)); }
+int64_t ModelConfig::rank() const {
+  return gate_rank > 0 ? gate_rank : std::max<int64_t>(d_model / 64, 16);
+}
+int64_t ModelConfig::d_ff() const { return round_up(ffn_ratio * static_cast<double>(d_model)); }
+
+void ModelConfig::validate() const {
+  at_least_one("vocab_size", vocab_size);
+  at_least_one("d_model", d_model);
+  at_least_one("n_layers", n_layers);
+  at_least_one("mem_size", mem_size);
+  at_least_one("conv_width", conv_width);
+  if (vocab_size > INT32_MAX) fail("model.vocab_size = ", vocab_size, ": tokens are 32 bits wide");
+  if (gate_rank < 0)
+    fail("model.gate_rank = ", gate_rank, ": must be positive, or 0 for max(d_model / 64, 16)");
+  if (!(expand > 0 && expand <= 64)) fail("model.expand = ", expand, ": must be in (0, 64]");
+  if (!(norm_eps > 0)) fail("model.norm_eps = ", norm_eps, ": must be positive");
+  if (!(key_norm_eps > 0)) fail("model.key_norm_eps = ", key_norm_eps, ": must be positive");
+  if (!plus()) return;
+  at_least_one("n_heads", n_heads);
+  at_least_one("n_heads_k", n_heads_k);
+  if (d_model % n_heads != 0) {
+    fail("model.d_model = ", d_model, " is not divisible by model.n_heads = ", n_heads,
+         ": choose n_heads among the divisors");
+  }
+  if (head_dim() % 2 != 0) {
+    fail("model.d_model / model.n_heads = ", head_dim(),
+         ": rotary embedding needs an even head size");
+  }
+  if (n_heads % n_heads_k != 0)
+    fail("model.n_heads = ", n_heads, " is not divisible by model.n_heads_k = ", n_heads_k);
+  if (n_heads_v < 0 || n_heads % heads_v() != 0) {
+    fail("model.n_heads = ", n_heads, " is not divisible by model.n_heads_v = ", n_heads_v);
+  }
+  if (window < 0)
+    fail("model.window = ", window, ": a query sees at least itself, so 1 or more (or \"full\")");
+  if (!(ffn_ratio > 0 && ffn_ratio <= 64))
+    fail("model.ffn_ratio = ", ffn_ratio, ": must be in (0, 64]");
+  if (!(rope_base > 1)) fail("model.rope_base = ", rope_base, ": must be above 1");
+}
+
+double forward_flops_per_token(const ModelConfig& c, int64_t T) {
+  const double d = static_cast<double>(c.d_model), e = static_cast<double>(c.d_inner());
+  const double m = static_cast<double>(c.mem_size), r = static_cast<double>(c.rank());
+  // Projections: fc (d, 2e), out (e, d), qk and gates (e, 2m) each, the low-rank value gate.
+  double weights = 3 * d * e + 4 * m * e + 2 * r * e;
+  // Per token and chunk of C: q S and k^T v (m e each), and half of the C x C products q k^T and A
+  // v.
+  const double chunk = static_cast<double>(std::min<int64_t>(T, 64));
+  double pairs = 2 * m * e + (chunk + 1) / 2 * (m + e);
+  if (c.plus()) {
+    const double heads_k = static_cast<double>(c.n_heads_k * c.head_dim());
+    const double heads_v = static_cast<double>(c.heads_v() * c.head_dim());
+    weights += d * (d + heads_k + heads_v + d) + 3 * d * static_cast<double>(c.d_ff());
+    const double t = static_cast<double>(T);
+    const double w = c.window == kFullWindow ? t : std::min(t, static_cast<double>(c.window));
+    pairs += 2 * d * (w * (w + 1) / 2 + (t - w) * w) /
+             t;  // q k^T and p v over the visible keys, averaged over positions
+  }
+  const double head = d * static_cast<double>(c.vocab_size);
+  return 2 * (static_cast<double>(c.n_layers) * (weights + pairs) + head);
+}
+
+}  // namespace rodimus

@@ -1,0 +1,53 @@
+// The shape of a model: every size that decides which function it computes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace rodimus {
+
+enum class BlockType : uint8_t { rodimus, rodimus_plus };
+
+inline constexpr int64_t kFullWindow = 0;
+
+// Letters as in arXiv:2410.06577. Fields that are 0 stand for the authors' default, which the
+// functions below resolve.
+struct ModelConfig {
+  BlockType block = BlockType::rodimus_plus;
+  int64_t vocab_size = 0;
+  int64_t d_model = 0;
+  int64_t n_layers = 0;
+  int64_t mem_size = 64;  // m: key channels of the DDTS state
+  int64_t conv_width = 4;
+  double expand = 2;      // e = expand * d, rounded up to a multiple of 8
+  int64_t gate_rank = 0;  // r; 0: max(d / 64, 16)
+  int64_t n_heads = 0;    // of SW-SKA; unused by Rodimus
+  int64_t n_heads_k = 1;
+  int64_t n_heads_v = 0;         // 0: n_heads
+  int64_t window = kFullWindow;  // keys that a query sees, itself included; kFullWindow: all
+  double ffn_ratio =
+      4.0 / 3;  // f = ffn_ratio * d, cut to an integer, rounded up to a multiple of 8
+  double rope_base = 10000;
+  double norm_eps = 1e-5;
+  double key_norm_eps = 1e-12;  // 1e-5 in the released checkpoints
+  bool tied = false;            // head = embedding
+
+  bool plus() const { return block == BlockType::rodimus_plus; }
+  int64_t d_inner() const;
+  int64_t rank() const;
+  int64_t d_ff() const;
+  int64_t head_dim() const { return d_model / n_heads; }
+  int64_t heads_v() const { return n_heads_v > 0 ? n_heads_v : n_heads; }
+  int64_t left() const { return window == kFullWindow ? -1 : window - 1; }
+
+  // Throws Error that names the key, its value and what would be possible.
+  void validate() const;
+};
+
+// Matrix-product FLOPs (a multiply-add is two) of one forward pass over sequences of T tokens, per
+// token: projections, the chunked DDTS form without waste, the visible query-key pairs of SW-SKA,
+// the head. A training step takes three times that, four with recomputation (the extra forward is
+// not counted as useful).
+double forward_flops_per_token(const ModelConfig& config, int64_t T);
+
+}  // namespace rodimus

@@ -1,0 +1,122 @@
+#include "layers/parameter.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/convert.h"
+#include "kernels/philox.h"
+
+namespace rodimus {
+namespace {
+
+constexpr int64_t kAlign = 32;  // elements: 64 bytes of bf16
+
+bool has_decay(const std::string& name) {
+  return !name.ends_with("bias") && name.find("norm") == std::string::npos &&
+         name.find("residual_weight") == std::string::npos;
+}
+
+uint64_t stream_of(const std::string& name) {  // FNV-1a
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+// The selection gates start so that decays span two decades: the first half is the inverse softplus
+// of a value that is log-uniform in [1e-3, 1e-1], the second half the logit of U(1/16, 0.9).
+void fill_memory_gate(float* bias, int64_t n, uint64_t seed, uint64_t stream) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double u = random_unit(seed, stream, static_cast<uint64_t>(i));
+    if (i < n / 2) {
+      const double x =
+          std::max(std::exp(std::log(1e-3) + u * (std::log(1e-1) - std::log(1e-3))), 1e-4);
+      bias[i] = static_cast<float>(x + std::log(-std::expm1(-x)));
+    } else {
+      const double p = 1.0 / 16 + u * (0.9 - 1.0 / 16);
+      bias[i] = static_cast<float>(std::log(p / (1 - p)));
+    }
+  }
+}
+
+void fill_one(Exec& exec, Parameter& p, uint64_t seed) {
+  float* x = p.var.value.data<float>();
+  const int64_t n = p.var.value.numel();
+  const uint64_t stream = stream_of(p.name);
+  const auto scale = [&](double value) { return static_cast<float>(value / p.init.divide_by); };
+  on_device(exec, [&](auto& backend) {
+    switch (p.init.kind) {
+      case Init::Kind::zeros:
+        return fill(backend, x, 0, n);
+      case Init::Kind::ones:
+        return fill(backend, x, 1, n);
+      case Init::Kind::normal:
+        return random_normal(backend, x, n, scale(p.init.scale), seed, stream);
+      case Init::Kind::uniform:
+        return random_uniform(backend, x, n, scale(-p.init.scale), scale(p.init.scale), seed,
+                              stream);
+      case Init::Kind::xavier_uniform: {
+        const double bound =
+            p.init.scale * std::sqrt(6.0 / static_cast<double>(p.shape[0] + p.shape[1]));
+        return random_uniform(backend, x, n, scale(-bound), scale(bound), seed, stream);
+      }
+      case Init::Kind::memory_gate:
+        return fill_memory_gate(x, n, seed, stream);
+    }
+  });
+}
+
+}  // namespace
+
+Parameter::Parameter(std::string parameter_name, Shape parameter_shape, Init start)
+    : name(std::move(parameter_name)),
+      shape(std::move(parameter_shape)),
+      init(start),
+      decay(has_decay(name)) {}
+
+Var Parameter::operand(const Context& ctx) const {
+  return {ctx.compute == DType::bf16 ? low : var.value, var.slot};
+}
+
+int64_t ParameterBuffers::count() const {
+  int64_t sum = 0;
+  for (const Parameter* p : parameters) sum += numel_of(p->shape);
+  return sum;
+}
+
+ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> parameters, DType compute,
+                                     bool grads) {
+  std::stable_partition(parameters.begin(), parameters.end(),
+                        [](const Parameter* p) { return p->decay; });
+  ParameterBuffers buffers;
+  int64_t size = 0;
+  for (Parameter* p : parameters) {
+    p->offset = size;
+    size += (numel_of(p->shape) + kAlign - 1) / kAlign * kAlign;
+    if (p->decay) buffers.decayed = size;
+  }
+  buffers.values = zeros(exec, {size});
+  if (grads) buffers.grads = zeros(exec, {size});
+  if (compute == DType::bf16) buffers.low = Tensor::empty({size}, DType::bf16, device_of(exec));
+  for (Parameter* p : parameters) {
+    p->var.value = buffers.values.slice(p->offset, p->shape);
+    if (grads) p->var.slot = std::make_shared<GradSlot>(buffers.grads.slice(p->offset, p->shape));
+    if (buffers.low.defined()) p->low = buffers.low.slice(p->offset, p->shape);
+  }
+  buffers.parameters = std::move(parameters);
+  return buffers;
+}
+
+void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed) {
+  for (Parameter* p : buffers.parameters) fill_one(exec, *p, seed);
+  refresh_low(exec, buffers);
+}
+
+void refresh_low(Exec& exec, ParameterBuffers& buffers) {
+  if (!buffers.low.defined()) return;
+  on_device(exec, [&](auto& backend) {
+    convert(backend, buffers.low.data<bf16>(), std::as_const(buffers.values).data<float>(),
+            buffers.values.numel());
+  });
+}
+
+}  // namespace rodimus

@@ -1,0 +1,65 @@
+// Parameters: named as in the authors' checkpoints, all values in one flat f32 buffer and all
+// gradients in another, so that zeroing, clipping, all-reduce, AdamW and checkpoints are passes
+// over ranges.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "autograd/tape.h"
+
+namespace rodimus {
+
+// How a parameter starts. `scale` is the standard deviation, the gain or the bound.
+struct Init {
+  enum class Kind : uint8_t {
+    zeros,
+    ones,
+    normal,          // N(0, scale^2)
+    uniform,         // U(-scale, scale)
+    xavier_uniform,  // U(-a, a), a = scale * sqrt(6 / (in + out))
+    memory_gate,     // bias of the selection gates: see parameter.cpp
+  };
+  Kind kind = Kind::zeros;
+  double scale = 0;
+  double divide_by = 1;  // residual projections: the drawn values are divided by this
+};
+
+struct Parameter {
+  Parameter(std::string parameter_name, Shape parameter_shape, Init start);
+
+  std::string name;
+  Shape shape;
+  Init init;
+  bool decay;          // weight decay: not on biases, norms and residual_weight
+  int64_t offset = 0;  // in the flat buffers
+  Var var;             // f32 values; the slot is bound to the flat gradients
+  Tensor low;          // bf16 copy, when the model computes in bf16
+
+  // The weight as GEMM wants it: in ctx.compute, gradients in f32.
+  Var operand(const Context& ctx) const;
+};
+
+struct ParameterBuffers {
+  Tensor values, grads;                // (size) f32
+  Tensor low;                          // (size) bf16, or undefined
+  int64_t decayed = 0;                 // [0, decayed) gets weight decay
+  std::vector<Parameter*> parameters;  // ascending offset
+  int64_t count() const;               // parameters without alignment gaps
+};
+
+// Lays out the decayed parameters first, each at a multiple of 32 elements (gaps are zero), binds
+// values and slots. `grads` false: for inference. `compute` bf16 adds the bf16 copy.
+ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> parameters, DType compute,
+                                     bool grads);
+
+// Draws the initial values: element i of parameter p is a function of (seed, p's name, i) alone.
+// Refreshes the bf16 copy.
+void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed);
+
+// low = bf16(values); nothing to do in f32. Call after values were written by other means than
+// AdamW.
+void refresh_low(Exec& exec, ParameterBuffers& buffers);
+
+}  // namespace rodimus
