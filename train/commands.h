@@ -1,0 +1,15 @@
+// The sub-commands of `rodimus`. Each adds itself to the app with its options, --help text and example, and runs in its callback.
+// Errors are thrown; train/main.cpp prints them in one line and turns them into exit code 1.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace rodimus {
+
+void add_tokenize_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+
+}  // namespace rodimus
