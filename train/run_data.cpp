@@ -1,0 +1,82 @@
+#include "train/run_data.h"
+
+#include <algorithm>
+
+namespace rodimus {
+namespace {
+
+std::unique_ptr<Dataset> open_dataset(const std::vector<std::string>& paths, const Config& config) {
+  if (paths.empty()) return nullptr;
+  DatasetConfig dataset{.seq_len = config.data.seq_len,
+                        .vocab_size = config.model.vocab_size,
+                        .document_delimiter = {},
+                        .verify = config.data.verify};
+  dataset.paths.assign(paths.begin(), paths.end());
+  if (config.data.document_delimiter >= 0) {
+    dataset.document_delimiter = static_cast<int32_t>(config.data.document_delimiter);
+  }
+  return std::make_unique<Dataset>(dataset);
+}
+
+void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run, const Config& config) {
+  if (!data || !run.tokenizer || data->tokenizer_hash().empty()) return;
+  if (data->tokenizer_hash() == run.tokenizer->hash()) return;
+  fail(key, ": the shards were written with tokenizer ", data->tokenizer_hash(), ", but data.tokenizer = \"",
+       config.data.tokenizer, "\" is ", run.tokenizer->hash(),
+       "; name the tokenizer.model that lies beside the shards, or tokenize again");
+}
+
+int64_t vocab_of_shards(const Config& config) {
+  int64_t vocab = 0;
+  for (const auto* paths : {&config.data.train, &config.data.val}) {
+    for (const std::string& path : *paths) {
+      for (const auto& shard : find_shards(path)) {
+        const auto info = Shard(shard).info();
+        if (info) vocab = std::max(vocab, info->vocab_size);
+      }
+    }
+  }
+  return vocab;
+}
+
+}  // namespace
+
+RunData open_data(Config& config) {
+  RunData run;
+  if (!config.data.tokenizer.empty()) {
+    run.tokenizer = std::make_unique<Tokenizer>(config.data.tokenizer);
+    run.token_bytes = run.tokenizer->token_bytes();
+  }
+  const int64_t known = run.tokenizer ? run.tokenizer->vocab_size() : vocab_of_shards(config);
+  if (config.model.vocab_size == 0) {
+    if (known == 0) fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
+    config.model.vocab_size = known;
+  }
+  if (config.model.vocab_size < known) {
+    fail("model.vocab_size = ", config.model.vocab_size, " is less than the ", known,
+         " tokens of the tokenizer: set it to ", known, " or more");
+  }
+  run.token_bytes.resize(run.tokenizer ? static_cast<size_t>(config.model.vocab_size) : 0);
+  config.model.validate();
+  run.train = open_dataset(config.data.train, config);
+  run.val = open_dataset(config.data.val, config);
+  require_same_tokenizer(run.train.get(), "data.train", run, config);
+  require_same_tokenizer(run.val.get(), "data.val", run, config);
+  return run;
+}
+
+Tensor int_tensor(Context& ctx, const std::vector<int32_t>& values, Shape shape) {
+  Tensor x = Tensor::empty(std::move(shape), DType::i32, ctx.device());
+  CHECK(x.numel() == static_cast<int64_t>(values.size()), "int_tensor: ", values.size(), " values for ",
+        to_string(x.shape()));
+  std::copy(values.begin(), values.end(), x.data<int32_t>());
+  return x;
+}
+
+BatchTensors to_tensors(Context& ctx, const Batch& batch) {
+  const Shape shape{batch.B, batch.T};
+  return {int_tensor(ctx, batch.inputs, shape), int_tensor(ctx, batch.targets, shape),
+          batch.starts.empty() ? Tensor{} : int_tensor(ctx, batch.starts, shape)};
+}
+
+}  // namespace rodimus

@@ -1,0 +1,32 @@
+// The data of a run: shards, tokenizer, and the checks that they belong together and fit the model.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+#include "train/config.h"
+
+namespace rodimus {
+
+struct RunData {
+  std::unique_ptr<Dataset> train, val;   // null when the configuration names none
+  std::unique_ptr<Tokenizer> tokenizer;  // null without data.tokenizer
+  std::vector<int32_t> token_bytes;      // bytes of text per token, empty without a tokenizer
+};
+
+// Opens what config.data names. Sets config.model.vocab_size from tokenizer or shards where it is 0. Throws Error: shards made with
+// another tokenizer, a vocabulary larger than the model's, windows longer than the data, and what Dataset finds.
+RunData open_data(Config& config);
+
+// inputs, targets and starts (undefined when empty) of a batch as (B,T) int32 tensors.
+struct BatchTensors {
+  Tensor inputs, targets, starts;
+};
+BatchTensors to_tensors(Context& ctx, const Batch& batch);
+Tensor int_tensor(Context& ctx, const std::vector<int32_t>& values, Shape shape);
+
+}  // namespace rodimus
