@@ -24,9 +24,11 @@ void add_losses(EvalResult& result, const Tensor& losses, const int32_t* targets
 
 EvalResult sum_over_ranks(const EvalResult& mine, Communicator& communicator) {
   // Counts below 2^53 are exact in double.
-  std::array<double, 3> sums{mine.nats, static_cast<double>(mine.tokens), static_cast<double>(mine.bytes)};
+  std::array<double, 3> sums{mine.nats, static_cast<double>(mine.tokens),
+                             static_cast<double>(mine.bytes)};
   communicator.all_reduce_sum(std::span<double>(sums));
-  if (sums[1] == 0) fail("evaluation: there is nothing to predict; the data needs two tokens or more");
+  if (sums[1] == 0)
+    fail("evaluation: there is nothing to predict; the data needs two tokens or more");
   return {sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])};
 }
 
@@ -41,11 +43,12 @@ bool anyone_stopped(Communicator& communicator) {
 double EvalResult::perplexity() const { return std::exp(loss()); }
 double EvalResult::bits_per_token() const { return loss() / std::numbers::ln2; }
 double EvalResult::bits_per_byte() const {
-  return bytes > 0 ? nats / std::numbers::ln2 / static_cast<double>(bytes) : std::numeric_limits<double>::quiet_NaN();
+  return bytes > 0 ? nats / std::numbers::ln2 / static_cast<double>(bytes)
+                   : std::numeric_limits<double>::quiet_NaN();
 }
 
-std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dataset& data, const EvalOptions& options,
-                                           Communicator& communicator) {
+std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dataset& data,
+                                           const EvalOptions& options, Communicator& communicator) {
   const int64_t T = data.seq_len(), B = options.micro_batch, world = communicator.world_size();
   int64_t total = static_cast<int64_t>(data.windows());
   if (options.limit > 0) total = std::min(total, options.limit);
@@ -54,7 +57,8 @@ std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dat
   // All ranks take part in every round, also with nothing to do, because a stop is agreed in each.
   for (int64_t round = 0; round * world * B < total; ++round) {
     if (anyone_stopped(communicator)) return std::nullopt;
-    const int64_t first = (round * world + communicator.rank()) * B, count = std::min(B, total - first);
+    const int64_t first = (round * world + communicator.rank()) * B,
+                  count = std::min(B, total - first);
     if (count <= 0) continue;
     Batch batch{.B = count, .T = T};
     if (options.reset_documents) batch.starts.resize(static_cast<size_t>(count * T));
@@ -65,14 +69,15 @@ std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dat
       batch.targets.insert(batch.targets.end(), window.begin() + 1, window.end());
     }
     const BatchTensors tensors = to_tensors(ctx, batch);
-    add_losses(mine, model.losses(ctx, tensors.inputs, tensors.targets, tensors.starts, 0), batch.targets.data(),
-               options.token_bytes);
+    add_losses(mine, model.losses(ctx, tensors.inputs, tensors.targets, tensors.starts, 0),
+               batch.targets.data(), options.token_bytes);
   }
   return sum_over_ranks(mine, communicator);
 }
 
-std::optional<EvalResult> evaluate_documents(Model& model, Context& ctx, const Dataset& data, int64_t chunk,
-                                             const EvalOptions& options, Communicator& communicator) {
+std::optional<EvalResult> evaluate_documents(Model& model, Context& ctx, const Dataset& data,
+                                             int64_t chunk, const EvalOptions& options,
+                                             Communicator& communicator) {
   const int64_t world = communicator.world_size();
   int64_t total = data.documents();
   if (options.limit > 0) total = std::min(total, options.limit);
@@ -89,8 +94,8 @@ std::optional<EvalResult> evaluate_documents(Model& model, Context& ctx, const D
       const auto at = document.begin() + begin;
       const Tensor ids = int_tensor(ctx, {at, at + count}, {1, count});
       const std::vector<int32_t> next(at + 1, at + 1 + count);
-      add_losses(mine, model.losses(ctx, ids, int_tensor(ctx, next, {1, count}), state), next.data(),
-                 options.token_bytes);
+      add_losses(mine, model.losses(ctx, ids, int_tensor(ctx, next, {1, count}), state),
+                 next.data(), options.token_bytes);
     }
   }
   return sum_over_ranks(mine, communicator);

@@ -17,7 +17,8 @@ AdamW::AdamW(Exec& exec, ParameterBuffers& buffers, OptimizerConfig config)
 double AdamW::grad_norm(Exec& exec) const {
   double squares = 0;
   on_device(exec, [&](auto& backend) {
-    squares = sum_of_squares(backend, std::as_const(buffers_.grads).data<float>(), buffers_.grads.numel());
+    squares = sum_of_squares(backend, std::as_const(buffers_.grads).data<float>(),
+                             buffers_.grads.numel());
   });
   return std::sqrt(squares);
 }
@@ -38,8 +39,9 @@ void AdamW::step(Exec& exec, double lr, double grad_norm) {
     update.weight_decay = static_cast<float>(weight_decay);
     on_device(exec, [&](auto& backend) {
       bf16* low = buffers_.low.defined() ? buffers_.low.data<bf16>() + begin : nullptr;
-      adamw(backend, buffers_.values.data<float>() + begin, m_.data<float>() + begin, v_.data<float>() + begin, low,
-            std::as_const(buffers_.grads).data<float>() + begin, end - begin, update);
+      adamw(backend, buffers_.values.data<float>() + begin, m_.data<float>() + begin,
+            v_.data<float>() + begin, low, std::as_const(buffers_.grads).data<float>() + begin,
+            end - begin, update);
     });
   };
   run(0, buffers_.decayed, config_.weight_decay);
@@ -48,7 +50,8 @@ void AdamW::step(Exec& exec, double lr, double grad_norm) {
 
 FlatLayout layout_of(const ParameterBuffers& buffers) {
   FlatLayout layout;
-  for (const Parameter* p : buffers.parameters) layout.tensors.push_back({p->name, p->shape, p->offset});
+  for (const Parameter* p : buffers.parameters)
+    layout.tensors.push_back({p->name, p->shape, p->offset});
   layout.size = buffers.values.numel();
   return layout;
 }

@@ -15,7 +15,8 @@ class AdamW {
   // sqrt of the sum of squares of all gradients, in a fixed order. NaN and infinity come through.
   double grad_norm(Exec& exec) const;
 
-  // One update with gradients scaled by min(1, clip / (grad_norm + 1e-6)); also writes the bf16 copy. See kernels/adamw.h.
+  // One update with gradients scaled by min(1, clip / (grad_norm + 1e-6)); also writes the bf16
+  // copy. See kernels/adamw.h.
   void step(Exec& exec, double lr, double grad_norm);
 
   int64_t updates() const { return updates_; }
@@ -26,8 +27,9 @@ class AdamW {
  private:
   ParameterBuffers& buffers_;
   OptimizerConfig config_;
-  Tensor m_, v_;         // (size) f32
-  int64_t updates_ = 0;  // updates so far: the t of the bias corrections. Skipped steps do not count.
+  Tensor m_, v_;  // (size) f32
+  int64_t updates_ =
+      0;  // updates so far: the t of the bias corrections. Skipped steps do not count.
 };
 
 // Names, shapes and offsets of the flat buffers, as checkpoints store them.

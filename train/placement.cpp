@@ -23,7 +23,8 @@ int take_share(int local_rank, int local_size) {
   cpu_set_t all;
   CPU_ZERO(&all);
   for (int i = 0; i < CPU_SETSIZE; ++i) CPU_SET(i, &all);
-  if (sched_setaffinity(0, sizeof(all), &all) != 0 || sched_getaffinity(0, sizeof(all), &all) != 0) return 1;
+  if (sched_setaffinity(0, sizeof(all), &all) != 0 || sched_getaffinity(0, sizeof(all), &all) != 0)
+    return 1;
   const int cores = CPU_COUNT(&all), share = std::max(1, cores / local_size);
   if (share * local_size > cores) return 1;  // more ranks than cores: leave placement to the kernel
   cpu_set_t mine;
@@ -40,11 +41,14 @@ int take_share(int local_rank, int local_size) {
 }  // namespace
 
 Cpu place_threads(int threads) {
-  if (threads < 0 || threads > 4096) fail("run.threads = ", threads, ": must be 0 (automatic) to 4096");
+  if (threads < 0 || threads > 4096)
+    fail("run.threads = ", threads, ": must be 0 (automatic) to 4096");
   int available = 1;
   if (launched_by_mpi()) {
-    const int local_size = from_environment({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}, 1);
-    const int local_rank = from_environment({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, 0);
+    const int local_size = from_environment(
+        {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}, 1);
+    const int local_rank =
+        from_environment({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, 0);
     available = take_share(local_rank, std::max(1, local_size));
   } else {
     cpu_set_t mask;
@@ -59,7 +63,8 @@ Cpu place_threads(int threads) {
 DType resolve_compute(const std::string& compute) {
   if (compute == "f32") return DType::f32;
   if (compute == "bf16") return DType::bf16;
-  if (compute != "auto") fail("run.compute = \"", compute, "\": must be \"f32\", \"bf16\" or \"auto\"");
+  if (compute != "auto")
+    fail("run.compute = \"", compute, "\": must be \"f32\", \"bf16\" or \"auto\"");
   return __builtin_cpu_supports("avx512bf16") ? DType::bf16 : DType::f32;
 }
 

@@ -18,11 +18,12 @@ std::unique_ptr<Dataset> open_dataset(const std::vector<std::string>& paths, con
   return std::make_unique<Dataset>(dataset);
 }
 
-void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run, const Config& config) {
+void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run,
+                            const Config& config) {
   if (!data || !run.tokenizer || data->tokenizer_hash().empty()) return;
   if (data->tokenizer_hash() == run.tokenizer->hash()) return;
-  fail(key, ": the shards were written with tokenizer ", data->tokenizer_hash(), ", but data.tokenizer = \"",
-       config.data.tokenizer, "\" is ", run.tokenizer->hash(),
+  fail(key, ": the shards were written with tokenizer ", data->tokenizer_hash(),
+       ", but data.tokenizer = \"", config.data.tokenizer, "\" is ", run.tokenizer->hash(),
        "; name the tokenizer.model that lies beside the shards, or tokenize again");
 }
 
@@ -41,22 +42,31 @@ int64_t vocab_of_shards(const Config& config) {
 
 }  // namespace
 
+std::vector<int32_t> bytes_per_token(const Tokenizer& tokenizer, int64_t vocab_size) {
+  std::vector<int32_t> bytes(static_cast<size_t>(vocab_size), 0);
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    bytes.at(static_cast<size_t>(id)) =
+        narrow<int32_t>(static_cast<int64_t>(tokenizer.bytes_of(id).size()));
+  }
+  return bytes;
+}
+
 RunData open_data(Config& config) {
   RunData run;
   if (!config.data.tokenizer.empty()) {
-    run.tokenizer = std::make_unique<Tokenizer>(config.data.tokenizer);
-    run.token_bytes = run.tokenizer->token_bytes();
+    run.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.data.tokenizer));
   }
   const int64_t known = run.tokenizer ? run.tokenizer->vocab_size() : vocab_of_shards(config);
   if (config.model.vocab_size == 0) {
-    if (known == 0) fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
+    if (known == 0)
+      fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
     config.model.vocab_size = known;
   }
   if (config.model.vocab_size < known) {
     fail("model.vocab_size = ", config.model.vocab_size, " is less than the ", known,
          " tokens of the tokenizer: set it to ", known, " or more");
   }
-  run.token_bytes.resize(run.tokenizer ? static_cast<size_t>(config.model.vocab_size) : 0);
+  if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, config.model.vocab_size);
   config.model.validate();
   run.train = open_dataset(config.data.train, config);
   run.val = open_dataset(config.data.val, config);
@@ -67,8 +77,8 @@ RunData open_data(Config& config) {
 
 Tensor int_tensor(Context& ctx, const std::vector<int32_t>& values, Shape shape) {
   Tensor x = Tensor::empty(std::move(shape), DType::i32, ctx.device());
-  CHECK(x.numel() == static_cast<int64_t>(values.size()), "int_tensor: ", values.size(), " values for ",
-        to_string(x.shape()));
+  CHECK(x.numel() == static_cast<int64_t>(values.size()), "int_tensor: ", values.size(),
+        " values for ", to_string(x.shape()));
   std::copy(values.begin(), values.end(), x.data<int32_t>());
   return x;
 }

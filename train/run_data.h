@@ -18,9 +18,13 @@ struct RunData {
   std::vector<int32_t> token_bytes;      // bytes of text per token, empty without a tokenizer
 };
 
-// Opens what config.data names. Sets config.model.vocab_size from tokenizer or shards where it is 0. Throws Error: shards made with
-// another tokenizer, a vocabulary larger than the model's, windows longer than the data, and what Dataset finds.
+// Opens what config.data names. Sets config.model.vocab_size from tokenizer or shards where it is
+// 0. Throws Error: shards made with another tokenizer, a vocabulary larger than the model's,
+// windows longer than the data, and what Dataset finds.
 RunData open_data(Config& config);
+
+// Bytes of text that each token stands for, 0 for control tokens and for ids above the tokenizer's.
+std::vector<int32_t> bytes_per_token(const Tokenizer& tokenizer, int64_t vocab_size);
 
 // inputs, targets and starts (undefined when empty) of a batch as (B,T) int32 tensors.
 struct BatchTensors {

@@ -1,5 +1,5 @@
-// SIGTERM, SIGINT and SIGUSR1 ask a run to save and leave with exit code 0. Polled at every step, micro-batch of an evaluation
-// and generated token. A second SIGINT ends the process at once.
+// SIGTERM, SIGINT and SIGUSR1 ask a run to save and leave with exit code 0. Polled at every step,
+// micro-batch of an evaluation and generated token. A second SIGINT ends the process at once.
 #pragma once
 
 namespace rodimus {

@@ -1,0 +1,104 @@
+#include "train/resume.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+template <class T>
+void same(const char* key, const T& before, const T& now) {
+  if (before == now) return;
+  fail(key, " is ", now, ", but the checkpoint was written with ", before,
+       "; set it back, or start a new run with another run.output");
+}
+
+}  // namespace
+
+std::optional<std::filesystem::path> find_start(
+    const Config& config, const std::string& resume,
+    const std::function<void(const std::string&)>& note) {
+  const bool named = resume != "auto" && resume != "none";
+  const std::filesystem::path folder = named ? resume : config.run.output;
+  if (named && std::filesystem::exists(folder / "checkpoint.h5")) {
+    CheckpointReader(folder).verify();
+    return folder;
+  }
+  const auto present = list_checkpoints(folder);
+  if (resume == "none") {
+    if (present.empty()) return std::nullopt;
+    fail("--resume none: ", folder.string(), " already holds ", present.size(),
+         " checkpoints; choose another run.output, remove them, or resume");
+  }
+  if (present.empty()) {
+    if (named) fail("--resume ", resume, ": there is no checkpoint in it");
+    return std::nullopt;
+  }
+  std::vector<std::string> problems;
+  const auto newest = newest_sound_checkpoint(folder, &problems);
+  if (!newest) {
+    fail(folder.string(), ": none of its ", present.size(),
+         " checkpoints is sound; the newest: ", problems.front());
+  }
+  for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
+  return newest;
+}
+
+void require_same_run(const Config& now, const CheckpointReader& checkpoint,
+                      const std::string& tokenizer_hash) {
+  const TrainState& state = checkpoint.state();
+  const Config before =
+      parse_config(state.config_toml, (checkpoint.folder() / "checkpoint.h5").string(), {});
+  const ModelConfig &a = before.model, &b = now.model;
+  same("model.block", a.plus() ? "rodimus_plus" : "rodimus", b.plus() ? "rodimus_plus" : "rodimus");
+  same("model.vocab_size", a.vocab_size, b.vocab_size);
+  same("model.d_model", a.d_model, b.d_model);
+  same("model.n_layers", a.n_layers, b.n_layers);
+  same("model.mem_size", a.mem_size, b.mem_size);
+  same("model.conv_width", a.conv_width, b.conv_width);
+  same("model.d_inner", a.d_inner(), b.d_inner());
+  same("model.gate_rank", a.rank(), b.rank());
+  same("model.tied", a.tied, b.tied);
+  same("model.norm_eps", a.norm_eps, b.norm_eps);
+  same("model.key_norm_eps", a.key_norm_eps, b.key_norm_eps);
+  if (b.plus()) {
+    same("model.n_heads", a.n_heads, b.n_heads);
+    same("model.n_heads_k", a.n_heads_k, b.n_heads_k);
+    same("model.n_heads_v", a.heads_v(), b.heads_v());
+    same("model.window", a.window, b.window);
+    same("model.d_ff", a.d_ff(), b.d_ff());
+    same("model.rope_base", a.rope_base, b.rope_base);
+  }
+  same("run.seed", before.run.seed, now.run.seed);
+  same("data.seq_len", before.data.seq_len, now.data.seq_len);
+  same("data.shuffle", before.data.shuffle, now.data.shuffle);
+  if (!state.tokenizer_hash.empty() && !tokenizer_hash.empty()) {
+    same("data.tokenizer", state.tokenizer_hash, tokenizer_hash);
+  }
+}
+
+void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
+             AdamW& optimizer) {
+  require_same_tensors(layout_of(buffers), checkpoint);
+  const Range all{0, buffers.values.numel()};
+  checkpoint.read("params", all, buffers.values.data<float>());
+  checkpoint.read("adam_m", all, optimizer.m().data<float>());
+  checkpoint.read("adam_v", all, optimizer.v().data<float>());
+  require_finite(buffers, checkpoint.folder().string());
+  refresh_low(exec, buffers);
+}
+
+void require_finite(const ParameterBuffers& buffers, const std::string& origin) {
+  for (const Parameter* p : buffers.parameters) {
+    const float* x = p->var.value.data<float>();
+    for (int64_t i = 0; i < p->var.value.numel(); ++i) {
+      if (std::isfinite(x[i])) continue;
+      fail(origin, ": parameter ", p->name, " holds ", x[i], " at element ", i,
+           "; training cannot go on from it, use an earlier checkpoint (--resume PATH)");
+    }
+  }
+}
+
+}  // namespace rodimus

@@ -1,0 +1,347 @@
+#include "train/trainer.h"
+
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "kernels/convert.h"
+#include "kernels/reduce.h"
+#include "train/evaluate.h"
+#include "train/metrics.h"
+#include "train/peak.h"
+#include "train/placement.h"
+#include "train/resume.h"
+#include "train/run_data.h"
+#include "train/schedule.h"
+#include "train/signals.h"
+
+namespace rodimus {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// What one optimizer step came to; the same on every rank.
+struct StepResult {
+  double loss = 0, grad_norm = 0;
+  bool skipped = false, stop = false;
+  double data_wait_s = 0;  // mean over ranks
+};
+
+class Trainer {
+ public:
+  Trainer(Config config, const TrainOptions& options, Communicator& communicator);
+  void run();
+
+ private:
+  bool leads() const { return communicator_.rank() == 0; }
+  void note(const std::string& line) {
+    if (leads()) progress_.note(line);
+  }
+  void prepare_output(const TrainOptions& options);
+  void restore_from(const std::filesystem::path& folder);
+  StepResult take_step();
+  double forward_backward();
+  void report(const StepResult& result, double step_s);
+  bool evaluation_due() const;
+  bool evaluate();  // false: a stop signal came
+  void save();
+  void check_identical(const std::string& when);
+
+  Config config_;
+  Communicator& communicator_;
+  Context ctx_;
+  RunData data_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<MetricsWriter> metrics_;
+  ProgressLine progress_;
+  double peak_gflops_ = 0;  // of all ranks together
+
+  // Saved in checkpoints.
+  int64_t step_ = 0;
+  int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  int64_t evaluated_step_ = -1;
+  double evaluated_loss_ = 0;
+
+  int64_t saved_step_ = -1;
+  double mean_step_s_ = 0, waited_s_ = 0;
+};
+
+Trainer::Trainer(Config config, const TrainOptions& options, Communicator& communicator)
+    : config_(std::move(config)), communicator_(communicator) {
+  together(communicator_, [&] {
+    resolve_for_ranks(config_, communicator_.world_size());
+    ctx_ = {place_threads(config_.run.threads), resolve_compute(config_.run.compute), nullptr};
+    if (config_.run.device != "auto" && config_.run.device != "cpu") {
+      fail("run.device = \"", config_.run.device,
+           "\": this build computes on the CPU only; use \"cpu\" or \"auto\"");
+    }
+    data_ = open_data(config_);
+    if (!data_.train)
+      fail("data.train is empty: name the shards to train on, made by `rodimus tokenize`");
+    model_ = std::make_unique<Model>(config_.model, ctx_.exec, ctx_.compute, /*grads=*/true);
+    optimizer_ = std::make_unique<AdamW>(ctx_.exec, model_->parameters(), config_.optimizer);
+    loader_ = std::make_unique<Loader>(
+        *data_.train, LoaderConfig{.global_batch = config_.run.global_batch,
+                                   .micro_batch = config_.run.micro_batch,
+                                   .rank = communicator_.rank(),
+                                   .world_size = communicator_.world_size(),
+                                   .seed = config_.run.seed,
+                                   .shuffle = config_.data.shuffle,
+                                   .document_starts = config_.data.reset_documents});
+  });
+  prepare_output(options);
+
+  const double peak = config_.run.peak_gflops > 0 ? config_.run.peak_gflops
+                                                  : measure_gemm_gflops(ctx_.exec, ctx_.compute);
+  std::array<double, 1> sum{peak};
+  communicator_.all_reduce_sum(std::span<double>(sum));
+  peak_gflops_ = sum[0];
+  check_identical("at the start");
+  const auto threads = std::get<Cpu>(ctx_.exec).threads;
+  note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
+              " parameters, ", communicator_.world_size(), " ranks of ", threads, " threads, ",
+              name_of(ctx_.compute), ", ", data_.train->windows(), " windows of ",
+              config_.data.seq_len, " tokens, GEMM peak ", static_cast<int64_t>(peak_gflops_),
+              " GFLOP/s"));
+}
+
+// Only rank 0 looks for checkpoints and writes to the folder; all ranks learn what it found.
+void Trainer::prepare_output(const TrainOptions& options) {
+  std::string start;
+  together(communicator_, [&] {
+    if (!leads()) return;
+    const auto found =
+        find_start(config_, options.resume, [&](const std::string& line) { progress_.note(line); });
+    start = found ? found->string() : "";
+  });
+  start = broadcast_text(communicator_, start, 0);
+  together(communicator_, [&] {
+    if (start.empty()) {
+      initialize(ctx_.exec, model_->parameters(), config_.run.seed);
+    } else {
+      restore_from(start);
+    }
+  });
+  together(communicator_, [&] {
+    if (!leads()) return;
+    const std::filesystem::path folder = config_.run.output;
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
+    metrics_ = std::make_unique<MetricsWriter>(folder, step_);
+    std::ofstream(folder / "config.toml") << to_toml(config_);
+  });
+  if (!start.empty()) note(concat("resumed from ", start, ", sample ", loader_->position()));
+}
+
+void Trainer::restore_from(const std::filesystem::path& folder) {
+  const CheckpointReader checkpoint(folder);
+  require_same_run(config_, checkpoint,
+                   data_.tokenizer ? data_.tokenizer->hash() : data_.train->tokenizer_hash());
+  restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
+  const TrainState& state = checkpoint.state();
+  step_ = saved_step_ = state.step;
+  loader_->seek(state.sample);
+  const auto json = nlohmann::json::parse(state.state_json);
+  optimizer_->set_updates(json.at("updates").get<int64_t>());
+  skipped_ = json.at("skipped").get<int64_t>();
+  skipped_in_a_row_ = json.at("skipped_in_a_row").get<int64_t>();
+  evaluated_step_ = json.at("evaluated_step").get<int64_t>();
+  evaluated_loss_ = json.at("evaluated_loss").get<double>();
+}
+
+// All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
+// rank.
+double Trainer::forward_backward() {
+  Tensor& grads = model_->parameters().grads;
+  on_device(ctx_.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
+  const float scale = 1 / static_cast<float>(config_.run.global_batch * config_.data.seq_len);
+  double loss = 0;
+  for (int64_t i = 0; i < loader_->micro_batches_per_step(); ++i) {
+    const BatchTensors batch = to_tensors(ctx_, loader_->next());
+    Tape tape;
+    Context recording{ctx_.exec, ctx_.compute, &tape};
+    const Tensor losses = model_->losses(recording, batch.inputs, batch.targets, batch.starts,
+                                         scale, config_.run.recompute);
+    tape.backward(recording, {});
+    on_device(ctx_.exec,
+              [&](auto& exec) { loss += sum(exec, losses.data<float>(), losses.numel()); });
+  }
+  return loss;
+}
+
+StepResult Trainer::take_step() {
+  const double waited = loader_->wait_seconds();
+  const double loss = forward_backward();
+  Tensor& grads = model_->parameters().grads;
+  communicator_.all_reduce_sum(ctx_.exec, grads.data<float>(), grads.numel());
+  std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, loader_->wait_seconds() - waited};
+  communicator_.all_reduce_sum(std::span<double>(sums));
+
+  StepResult result;
+  result.loss = sums[0] / static_cast<double>(config_.run.global_batch * config_.data.seq_len);
+  result.stop = sums[1] > 0;
+  result.data_wait_s = sums[2] / communicator_.world_size();
+  result.grad_norm = optimizer_->grad_norm(ctx_.exec);
+  // Both come from sums over all ranks, so every rank decides alike.
+  result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
+  const double lr = learning_rate(config_.optimizer, step_, config_.run.steps);
+  if (result.skipped) {
+    ++skipped_;
+    ++skipped_in_a_row_;
+  } else {
+    skipped_in_a_row_ = 0;
+    optimizer_->step(ctx_.exec, lr, result.grad_norm);
+  }
+  ++step_;
+  return result;
+}
+
+void Trainer::run() {
+  install_stop_signals();
+  bool stop = false;
+  // A stop may have come between a step and the evaluation that belongs to it.
+  if (step_ > 0 && evaluation_due() && evaluated_step_ != step_) stop = !evaluate();
+  if (step_ >= config_.run.steps && saved_step_ == step_ && !stop) {
+    note(concat("the run is complete: ", step_, " of ", config_.run.steps, " steps"));
+  }
+  while (step_ < config_.run.steps && !stop) {
+    const auto begin = Clock::now();
+    const StepResult result = take_step();
+    report(result, seconds_since(begin));
+    if (skipped_in_a_row_ > config_.run.max_skipped) {
+      fail("the loss or its gradient was not finite for ", skipped_in_a_row_,
+           " steps in a row (step ", step_,
+           "); lower optimizer.lr, or look at the data around sample ", loader_->position());
+    }
+    if (config_.run.check_every > 0 && step_ % config_.run.check_every == 0) {
+      check_identical(concat("after step ", step_));
+    }
+    stop = result.stop;
+    if (!stop && evaluation_due()) stop = !evaluate();
+    const bool save_due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
+    if (stop || save_due || step_ == config_.run.steps) save();
+  }
+  if (stop) {
+    if (saved_step_ != step_) save();
+    note(concat("stopped by a signal after step ", step_,
+                ", saved; the same command goes on from here"));
+  }
+}
+
+void Trainer::report(const StepResult& result, double step_s) {
+  const double tokens = static_cast<double>(config_.run.global_batch * config_.data.seq_len);
+  // The mean forgets slowly, so that one slow step does not make the ETA jump.
+  mean_step_s_ = mean_step_s_ == 0 ? step_s : 0.95 * mean_step_s_ + 0.05 * step_s;
+  if (!leads()) return;
+  const double flops = 3 * forward_flops_per_token(config_.model, config_.data.seq_len) * tokens;
+  StepReport line{.step = step_,
+                  .total = config_.run.steps,
+                  .loss = result.loss,
+                  .lr = learning_rate(config_.optimizer, step_ - 1, config_.run.steps),
+                  .grad_norm = result.grad_norm,
+                  .tokens_per_s = tokens / step_s,
+                  .mfu = flops / step_s / (peak_gflops_ * 1e9),
+                  .data_wait_s = result.data_wait_s,
+                  .step_s = step_s,
+                  .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - step_),
+                  .tokens = step_ * static_cast<int64_t>(tokens),
+                  .skipped = skipped_};
+  metrics_->step(line);
+  if (step_ % config_.run.log_every == 0 || step_ == config_.run.steps) progress_.step(line);
+  if (result.skipped)
+    progress_.note(concat("step ", step_, ": loss or gradient not finite, update skipped"));
+}
+
+bool Trainer::evaluation_due() const {
+  if (!data_.val) return false;
+  return step_ == config_.run.steps ||
+         (config_.run.eval_every > 0 && step_ % config_.run.eval_every == 0);
+}
+
+bool Trainer::evaluate() {
+  const EvalOptions options{.micro_batch = config_.run.micro_batch,
+                            .limit = config_.run.eval_batches * config_.run.micro_batch,
+                            .reset_documents = config_.data.reset_documents,
+                            .token_bytes = data_.token_bytes};
+  const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
+  if (!result) return false;
+  evaluated_step_ = step_;
+  evaluated_loss_ = result->loss();
+  if (leads()) {
+    metrics_->evaluation(step_, result->loss(), result->perplexity(), result->bits_per_byte());
+    progress_.note(concat(
+        "step ", step_, ": validation loss ", result->loss(), ", perplexity ", result->perplexity(),
+        result->bytes > 0 ? concat(", bits per byte ", result->bits_per_byte()) : ""));
+  }
+  return true;
+}
+
+void Trainer::save() {
+  const auto begin = Clock::now();
+  ParameterBuffers& buffers = model_->parameters();
+  const Range owned =
+      owned_range(buffers.values.numel(), communicator_.rank(), communicator_.world_size());
+  const TrainState state{
+      .step = step_,
+      .sample = loader_->position(),
+      .state_json = nlohmann::json{{"updates", optimizer_->updates()},
+                                   {"skipped", skipped_},
+                                   {"skipped_in_a_row", skipped_in_a_row_},
+                                   {"evaluated_step", evaluated_step_},
+                                   {"evaluated_loss", evaluated_loss_}}
+                        .dump(),
+      .config_toml = to_toml(config_),
+      .tokenizer_hash = data_.tokenizer ? data_.tokenizer->hash() : data_.train->tokenizer_hash()};
+  const std::array<OwnedArray, 3> arrays{
+      OwnedArray{"params", buffers.values.data<float>() + owned.begin},
+      OwnedArray{"adam_m", optimizer_->m().data<float>() + owned.begin},
+      OwnedArray{"adam_v", optimizer_->v().data<float>() + owned.begin}};
+  std::string problem;
+  std::filesystem::path folder;
+  try {
+    folder = save_checkpoint(config_.run.output, state, layout_of(buffers), owned, arrays,
+                             communicator_);
+  } catch (const Error& error) {
+    problem = error.what();  // the same on every rank
+  }
+  if (!problem.empty()) {
+    // A full disk must not end a run that could go on and save later; at its end there is no later.
+    if (step_ == config_.run.steps || stop_requested())
+      fail("the last checkpoint could not be saved: ", problem);
+    note(concat("checkpoint at step ", step_, " not saved, the run goes on: ", problem));
+    return;
+  }
+  saved_step_ = step_;
+  together(communicator_, [&] {
+    if (leads()) {
+      prune_checkpoints(config_.run.output, config_.checkpoint.keep_last,
+                        config_.checkpoint.keep_every, folder);
+    }
+  });
+  note(concat("saved ", folder.string(), " in ", seconds_since(begin), " s"));
+}
+
+void Trainer::check_identical(const std::string& when) {
+  uint64_t hash = 0;
+  const Tensor& values = model_->parameters().values;
+  on_device(ctx_.exec, [&](auto& exec) { hash = hash_bytes(exec, values.raw(), values.bytes()); });
+  require_identical(communicator_, hash, "parameters " + when);
+}
+
+}  // namespace
+
+void train(Config config, const TrainOptions& options, Communicator& communicator) {
+  Trainer(std::move(config), options, communicator).run();
+}
+
+}  // namespace rodimus
