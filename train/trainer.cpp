@@ -138,7 +138,11 @@ void Trainer::prepare_output(const TrainOptions& options) {
     std::filesystem::create_directories(folder, error);
     if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
     metrics_ = std::make_unique<MetricsWriter>(folder, step_);
-    std::ofstream(folder / "config.toml") << to_toml(config_);
+    std::ofstream file(folder / "config.toml");
+    file << to_toml(config_) << std::flush;
+    if (!file)
+      fail("run.output = \"", folder.string(),
+           "\": config.toml cannot be written; is the disk full?");
   });
   if (!start.empty()) note(concat("resumed from ", start, ", sample ", loader_->position()));
 }
@@ -219,9 +223,10 @@ void Trainer::run() {
     const StepResult result = take_step();
     report(result, seconds_since(begin));
     if (skipped_in_a_row_ > config_.run.max_skipped) {
-      fail("the loss or its gradient was not finite for ", skipped_in_a_row_,
-           " steps in a row (step ", step_,
-           "); lower optimizer.lr, or look at the data around sample ", loader_->position());
+      throw SharedError(concat("the loss or its gradient was not finite for ", skipped_in_a_row_,
+                               " steps in a row (step ", step_,
+                               "); lower optimizer.lr, or look at the data around sample ",
+                               loader_->position()));
     }
     if (config_.run.check_every > 0 && step_ % config_.run.check_every == 0) {
       check_identical(concat("after step ", step_));
@@ -317,7 +322,7 @@ void Trainer::save() {
   if (!problem.empty()) {
     // A full disk must not end a run that could go on and save later; at its end there is no later.
     if (step_ == config_.run.steps || stop_requested())
-      fail("the last checkpoint could not be saved: ", problem);
+      throw SharedError("the last checkpoint could not be saved: " + problem);
     note(concat("checkpoint at step ", step_, " not saved, the run goes on: ", problem));
     return;
   }

@@ -1,0 +1,69 @@
+// A model with the sizes and parameters of a golden file.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "layers/model.h"
+#include "tests/support/compare.h"
+#include "tests/support/golden.h"
+
+namespace rodimus::testing {
+
+inline ModelConfig golden_config(const Golden& golden) {
+  const auto integer = [&](const char* name) { return static_cast<int64_t>(golden.number(name)); };
+  ModelConfig config;
+  config.block =
+      golden.text("block_type") == "rodimus_plus" ? BlockType::rodimus_plus : BlockType::rodimus;
+  config.vocab_size = integer("vocab_size");
+  config.d_model = integer("d_model");
+  config.n_layers = integer("n_layer");
+  config.mem_size = integer("mem_size");
+  config.conv_width = integer("d_conv");
+  config.expand = golden.number("expand_ratio");
+  config.gate_rank = integer("low_rank");
+  config.n_heads = integer("num_heads");
+  config.window = integer("left") < 0 ? kFullWindow : integer("left") + 1;
+  config.ffn_ratio = golden.number("ffn_ratio");
+  config.rope_base = golden.number("rope_base");
+  config.norm_eps = golden.number("eps");
+  config.tied = golden.number("tie") != 0;
+  return config;
+}
+
+inline void load_golden(const Golden& golden, Exec& exec, Model& model) {
+  const std::vector<std::string> names = golden.names("params");
+  ASSERT_EQ(names.size(), model.parameters().parameters.size());
+  for (Parameter* p : model.parameters().parameters) {
+    const std::vector<float> values = golden.f32("params/" + p->name);
+    ASSERT_EQ(golden.shape("params/" + p->name), p->shape) << p->name;
+    std::copy(values.begin(), values.end(), p->var.value.data<float>());
+  }
+  refresh_low(exec, model.parameters());
+}
+
+// ids (B,T) -> inputs (B,T-1), targets (B,T-1) as the golden loss takes them.
+struct Shifted {
+  Tensor inputs, targets;
+};
+inline Shifted shift(const int32_t* ids, int64_t B, int64_t T) {
+  Shifted out{Tensor::empty({B, T - 1}, DType::i32), Tensor::empty({B, T - 1}, DType::i32)};
+  for (int64_t b = 0; b < B; ++b) {
+    std::copy(ids + b * T, ids + b * T + T - 1, out.inputs.data<int32_t>() + b * (T - 1));
+    std::copy(ids + b * T + 1, ids + (b + 1) * T, out.targets.data<int32_t>() + b * (T - 1));
+  }
+  return out;
+}
+
+inline double sum_of(const Tensor& losses) {
+  double sum = 0;
+  for (int64_t i = 0; i < losses.numel(); ++i) sum += static_cast<double>(losses.data<float>()[i]);
+  return sum;
+}
+
+inline std::vector<double> values_of(const Tensor& x) {
+  return to_double(std::span<const float>(x.data<float>(), static_cast<size_t>(x.numel())));
+}
+
+}  // namespace rodimus::testing

@@ -1,0 +1,132 @@
+// rodimus eval: perplexity of a checkpoint on shards.
+#include <fmt/core.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "train/commands.h"
+#include "train/evaluate.h"
+#include "train/load_model.h"
+#include "train/mpi_session.h"
+#include "train/placement.h"
+#include "train/run_data.h"
+#include "train/signals.h"
+
+namespace rodimus {
+namespace {
+
+struct Arguments {
+  std::string checkpoint;
+  std::vector<std::string> data;
+  std::string tokenizer, mode = "windows", compute;
+  int64_t seq_len = 0, micro_batch = 0, limit = 0;
+  int threads = 0;
+  bool json = false, no_verify = false;
+};
+
+void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator) {
+  install_stop_signals();
+  Context ctx;
+  LoadedModel loaded;
+  RunData data;
+  together(communicator, [&] {
+    const Cpu cpu = place_threads(arguments.threads);
+    loaded = load_model(arguments.checkpoint, cpu, arguments.compute);
+    ctx = {loaded.exec, loaded.compute, nullptr};
+    Config& config = loaded.config;
+    if (!arguments.data.empty()) config.data.val = arguments.data;
+    if (config.data.val.empty())
+      fail("eval: the checkpoint's configuration has no data.val: name shards with --data");
+    if (!arguments.tokenizer.empty()) config.data.tokenizer = arguments.tokenizer;
+    if (arguments.seq_len > 0) config.data.seq_len = arguments.seq_len;
+    config.data.verify = !arguments.no_verify;
+    config.data.train.clear();
+    data = open_data(config);
+  });
+
+  const Config& config = loaded.config;
+  const EvalOptions options{.micro_batch = arguments.micro_batch > 0
+                                               ? arguments.micro_batch
+                                               : std::max<int64_t>(1, config.run.micro_batch),
+                            .limit = arguments.limit,
+                            .reset_documents = config.data.reset_documents,
+                            .token_bytes = data.token_bytes};
+  const auto begin = std::chrono::steady_clock::now();
+  const auto result = arguments.mode == "windows"
+                          ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
+                          : evaluate_documents(*loaded.model, ctx, *data.val, config.data.seq_len,
+                                               options, communicator);
+  if (!result) fail("eval: stopped by a signal");
+  if (communicator.rank() != 0) return;
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (arguments.json) {
+    nlohmann::json out{{"checkpoint", loaded.folder.string()},
+                       {"step", loaded.step},
+                       {"mode", arguments.mode},
+                       {"seq_len", config.data.seq_len},
+                       {"compute", name_of(ctx.compute)},
+                       {"tokens", result->tokens},
+                       {"nats_per_token", result->loss()},
+                       {"bits_per_token", result->bits_per_token()},
+                       {"perplexity", result->perplexity()},
+                       {"bytes", result->bytes},
+                       {"bits_per_byte", result->bytes > 0 ? nlohmann::json(result->bits_per_byte())
+                                                           : nlohmann::json()},
+                       {"ranks", communicator.world_size()},
+                       {"seconds", seconds}};
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  fmt::print("{} (step {}), {} tokens in {:.1f} s, {}\n", loaded.folder.string(), loaded.step,
+             result->tokens, seconds,
+             arguments.mode == "windows" ? fmt::format("windows of {}", config.data.seq_len)
+                                         : "whole documents");
+  fmt::print("perplexity {:.4f}   nats/token {:.5f}   bits/token {:.5f}   bits/byte {}\n",
+             result->perplexity(), result->loss(), result->bits_per_token(),
+             result->bytes > 0 ? fmt::format("{:.5f}", result->bits_per_byte())
+                               : "unknown (name --tokenizer)");
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("eval", "Perplexity of a checkpoint on held-out shards");
+  command
+      ->add_option("--checkpoint", arguments->checkpoint,
+                   "A checkpoint, or a run (its newest sound checkpoint)")
+      ->required();
+  command->add_option("--data", arguments->data, "Shards or folders; default: data.val of the run");
+  command->add_option("--tokenizer", arguments->tokenizer,
+                      "SentencePiece model, for bits per byte; default: the run's");
+  command
+      ->add_option("--mode", arguments->mode,
+                   "windows: pieces of seq_len tokens, each from an empty state, as in training; "
+                   "documents: whole "
+                   "documents with carried state")
+      ->check(CLI::IsMember({"windows", "documents"}))
+      ->capture_default_str();
+  command->add_option("--seq-len", arguments->seq_len, "Window length; default: the run's")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--micro-batch", arguments->micro_batch,
+                   "Windows per forward pass; default: the run's")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--compute", arguments->compute, "f32, bf16 or auto; default: the run's");
+  command->add_option("--threads", arguments->threads,
+                      "Threads per rank; 0: all cores of the rank");
+  command->add_flag("--no-verify", arguments->no_verify,
+                    "Do not read all shards for their checksums first");
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->footer(
+      "Example:\n  mpirun -n 2 rodimus eval --checkpoint runs/first --data data/val --json");
+  command->callback([arguments] {
+    with_communicator(
+        [&](Communicator& communicator) { evaluate_checkpoint(*arguments, communicator); });
+  });
+}
+
+}  // namespace rodimus
