@@ -1,0 +1,187 @@
+// Vectors of f32 as wide as the target's registers, on GCC's vector extension: the same source is
+// SSE, AVX2 or AVX-512. bf16 is widened on load and rounded to nearest even on store. The
+// elementary functions are polynomials without branches; exp and log are within 2e-7 of the true
+// value, relative, what is built on them within 3e-7. NaN in, NaN out.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "kernels/dtype.h"
+
+namespace rodimus::simd {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+using Vec = float __attribute__((vector_size(4 * kLanes)));
+using VecU = uint32_t __attribute__((vector_size(4 * kLanes)));
+using VecH = uint16_t __attribute__((vector_size(2 * kLanes)));  // bf16 bits
+
+// How many lanes a load or store touches: AllLanes compiles to one instruction, an int is the tail.
+using AllLanes = std::integral_constant<int, kLanes>;
+
+// f(i, lanes) for i = 0, kLanes, ... < n, the last call with the remaining lanes. Write the body
+// once as [&](int64_t i, auto lanes) and pass `lanes` to load and store.
+template <class F>
+inline void for_lanes(int64_t n, F&& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, AllLanes{});
+  if (i < n) f(i, static_cast<int>(n - i));
+}
+
+inline Vec broadcast(float x) { return x - Vec{}; }
+inline VecU bits_of(Vec x) { return reinterpret_cast<VecU>(x); }
+inline Vec from_bits(VecU x) { return reinterpret_cast<Vec>(x); }
+
+inline Vec load(const float* p, AllLanes = {}) {
+  Vec x;
+  std::memcpy(&x, p, sizeof(x));
+  return x;
+}
+inline Vec widen(VecH half) { return from_bits(__builtin_convertvector(half, VecU) << 16); }
+inline Vec load(const bf16* p, AllLanes = {}) {
+  VecH half;
+  std::memcpy(&half, p, sizeof(half));
+  return widen(half);
+}
+// Lanes beyond the tail read as zero.
+inline Vec load(const float* p, int lanes) {
+  Vec x{};
+  std::memcpy(&x, p, static_cast<size_t>(lanes) * sizeof(float));
+  return x;
+}
+inline Vec load(const bf16* p, int lanes) {
+  VecH half{};
+  std::memcpy(&half, p, static_cast<size_t>(lanes) * sizeof(bf16));
+  return widen(half);
+}
+
+// Round to nearest even; NaN stays NaN, as bf16(float) does.
+inline VecH narrow(Vec x) {
+  const VecU u = bits_of(x);
+  const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const VecU quiet = (u >> 16) | 0x40u;
+  return __builtin_convertvector(x == x ? rounded : quiet, VecH);
+}
+inline void store(float* p, Vec x, AllLanes = {}) { std::memcpy(p, &x, sizeof(x)); }
+inline void store(bf16* p, Vec x, AllLanes = {}) {
+  const VecH half = narrow(x);
+  std::memcpy(&p->bits, &half, sizeof(half));
+}
+inline void store(float* p, Vec x, int lanes) {
+  std::memcpy(p, &x, static_cast<size_t>(lanes) * sizeof(float));
+}
+inline void store(bf16* p, Vec x, int lanes) {
+  const VecH half = narrow(x);
+  std::memcpy(&p->bits, &half, static_cast<size_t>(lanes) * sizeof(bf16));
+}
+
+// Sum of the lanes, pairwise.
+inline float reduce_add(Vec x) {
+  float lane[kLanes];
+  std::memcpy(lane, &x, sizeof(x));
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+inline float reduce_max(Vec x) {  // NaN lanes are ignored, as in std::fmax
+  float lane[kLanes];
+  std::memcpy(lane, &x, sizeof(x));
+  float largest = lane[0];
+  for (int i = 1; i < kLanes; ++i) largest = std::fmax(largest, lane[i]);
+  return largest;
+}
+
+// The second operand where they are unordered: max(limit, x) keeps a NaN in x.
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec abs(Vec x) { return from_bits(bits_of(x) & 0x7fffffffu); }
+inline Vec sqrt(Vec x) {
+  Vec y;
+  for (int i = 0; i < kLanes; ++i) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+}
+
+// e^x. Below -103.97 it is 0, above 88.73 infinity, denormal results are right.
+//   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q interpolated at Chebyshev nodes
+//   (1e-8 relative).
+inline Vec exp(Vec x) {
+  const Vec clamped = max(broadcast(-104.0f), min(broadcast(89.0f), x));
+  // Adding 1.5 * 2^23 leaves n, rounded to nearest, in the low bits.
+  const float kRound = 12582912.0f;
+  const Vec shifted = clamped * 1.44269504f + kRound;
+  const Vec n = shifted - kRound;
+  // ln 2 in two parts; n times the first is exact.
+  const Vec r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec q = r * 0.0013926250f + 0.0083632329f;
+  q = q * r + 0.0416665524f;
+  q = q * r + 0.1666657627f;
+  q = q * r + 0.5f;
+  const Vec power = (q * (r * r) + r) + 1.0f;
+  // 2^n as two factors, because n runs from -150 to 128 and 2^n alone has no f32 outside -126 ..
+  // 127.
+  const VecU whole = bits_of(shifted) - bits_of(broadcast(kRound)) + 256u;  // n + 256 > 0
+  const VecU half = whole >> 1;
+  return power * from_bits((half - 1u) << 23) * from_bits((whole - half - 1u) << 23);
+}
+
+// sigmoid(x) and 1 - sigmoid(x), each to full relative accuracy.
+struct SigmoidPair {
+  Vec value, complement;
+};
+inline SigmoidPair sigmoid_pair(Vec x) {
+  const Vec e = exp(-abs(x));
+  const Vec large = 1.0f / (1.0f + e), small = e * large;
+  return {x < 0.0f ? small : large, x < 0.0f ? large : small};
+}
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+inline Vec silu(Vec x) { return x / (1.0f + exp(-x)); }
+// d silu / dx, given sigmoid(x).
+inline Vec silu_slope(Vec x, Vec sigmoid_x) { return sigmoid_x * (1.0f + x * (1.0f - sigmoid_x)); }
+
+// Natural logarithm; log(0) = -inf, negative gives NaN.
+//   x = 2^n f, f in [sqrt(1/2), sqrt(2));  log f = 2 atanh(s), s = (f - 1) / (f + 1).
+inline Vec log(Vec x) {
+  const auto tiny = x < std::numeric_limits<float>::min();
+  const VecU u = bits_of(tiny ? x * 0x1p23f : x);
+  const VecU offset = u - 0x3f3504f3u;  // bits of sqrt(1/2)
+  // Arithmetic shift of the biased difference: n may be negative.
+  const VecU n_bits = ((offset >> 23) ^ 0x100u) - 0x100u;
+  using VecI = int32_t __attribute__((vector_size(4 * kLanes)));
+  const Vec n = __builtin_convertvector(reinterpret_cast<VecI>(n_bits), Vec) -
+                (tiny ? broadcast(23.0f) : Vec{});
+  const Vec f = from_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+  const Vec s = f / (f + 2.0f), z = s * s;
+  Vec p = z * 0.1479284018f + 0.1999432743f;
+  p = p * z + 0.3333334327f;
+  // log f = f - s * (f - 2 s^2 p): keeps f exact, the correction is small.
+  const Vec y = n * 0.693359375f + (n * -2.12194440e-4f - s * (f - 2.0f * z * p) + f);
+  const float kInfinity = std::numeric_limits<float>::infinity();
+  const Vec finite = x < kInfinity ? y : x;  // +inf and NaN stay
+  const Vec positive = x < 0.0f ? broadcast(std::numeric_limits<float>::quiet_NaN()) : finite;
+  return x == 0.0f ? broadcast(-kInfinity) : positive;
+}
+
+// log(1 + e) for e in [0, 1], to full relative accuracy: 2 atanh(e / (2 + e)).
+inline Vec log1p_unit(Vec e) {
+  const Vec s = e / (2.0f + e), z = s * s;
+  Vec p = z * 0.1161512807f + 0.1085271388f;
+  p = p * z + 0.1429621279f;
+  p = p * z + 0.1999985278f;
+  p = p * z + 0.3333333433f;
+  return 2.0f * (s + s * z * p);
+}
+
+// log(1 + e^x).
+inline Vec softplus(Vec x) { return max(Vec{}, x) + log1p_unit(exp(-abs(x))); }
+
+}  // namespace rodimus::simd
