@@ -30,8 +30,10 @@ enum class ALayout { kRows, kColumns };
 // What c starts from.
 struct Zero {};     // c = a b
 struct Keep {};     // c += a b
-struct ScaleRows {  // c = diag(scale) c + a b; scale (m)
+struct ScaleRows {  // c = diag(scale) from + a b; scale (m); from (m x n), may be c
   const float* scale;
+  const float* from;
+  int64_t ld_from;
 };
 
 struct Range {
@@ -51,13 +53,12 @@ inline void tile(float* c, int64_t ldc, const float* a, int64_t lda, const float
   for (int i = 0; i < R; ++i) {
     if constexpr (std::is_same_v<Start, Zero>) {
       sum[i][0] = sum[i][1] = Vec{};
+    } else if constexpr (std::is_same_v<Start, ScaleRows>) {
+      sum[i][0] = start.scale[i] * simd::load(start.from + i * start.ld_from);
+      sum[i][1] = start.scale[i] * simd::load(start.from + i * start.ld_from + kLanes);
     } else {
       sum[i][0] = simd::load(c + i * ldc);
       sum[i][1] = simd::load(c + i * ldc + kLanes);
-      if constexpr (std::is_same_v<Start, ScaleRows>) {
-        sum[i][0] *= start.scale[i];
-        sum[i][1] *= start.scale[i];
-      }
     }
   }
   for (int64_t p = k.begin; p < k.end; ++p) {
@@ -99,7 +100,10 @@ void product(float* c, int64_t ldc, const float* a, int64_t lda, const float* b,
     for (int64_t row = 0; row < m; row += kTileRows) {
       const int64_t rows = std::min<int64_t>(kTileRows, m - row);
       Start strip = start;
-      if constexpr (std::is_same_v<Start, ScaleRows>) strip.scale += row;
+      if constexpr (std::is_same_v<Start, ScaleRows>) {
+        strip.scale += row;
+        strip.from += row * strip.ld_from + col;
+      }
       const float* a_strip = a + (layout == ALayout::kRows ? row * lda : row);
       detail::tile_of<kTileRows, layout>(rows, c + row * ldc + col, ldc, a_strip, lda, b + col, ldb,
                                          k_of(row, rows), strip);
@@ -140,6 +144,14 @@ inline void swap_blocks(simd::Vec* row) {
 
 }  // namespace detail
 
+// Transposes the kLanes x kLanes matrix whose rows are row[0] .. row[kLanes - 1].
+inline void transpose_lanes(simd::Vec* row) {
+  detail::swap_blocks<1>(row);
+  detail::swap_blocks<2>(row);
+  if constexpr (simd::kLanes >= 8) detail::swap_blocks<4>(row);
+  if constexpr (simd::kLanes >= 16) detail::swap_blocks<8>(row);
+}
+
 // y (cols x rows, leading dimension ldy) = x^T for x (rows x cols, ldx). Both sides are rounded up
 // to a multiple of kLanes: x must be readable and y writable that far.
 inline void transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_t rows,
@@ -150,10 +162,7 @@ inline void transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_
       simd::Vec block[kLanes];
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) block[r] = simd::load(x + (i + r) * ldx + j);
-      detail::swap_blocks<1>(block);
-      detail::swap_blocks<2>(block);
-      if constexpr (kLanes >= 8) detail::swap_blocks<4>(block);
-      if constexpr (kLanes >= 16) detail::swap_blocks<8>(block);
+      transpose_lanes(block);
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) simd::store(y + (j + r) * ldy + i, block[r]);
     }
