@@ -1,0 +1,159 @@
+// Forward in two parallel passes. First, per (sequence, chunk), the operands that all value columns
+// share: [decayed q | scores], decayed k, decays. Then, per (sequence, group of value columns), the
+// walk through the chunks:
+//   o = [q | scores] [S; v],   S = diag(decay) S + k^T v.
+// Scratch: 3 * 64 * K + 64 * 64 floats per chunk, and 40 KiB per block of columns and thread.
+#include <cmath>
+
+#include "kernels/cpu/ddts_chunk.h"
+#include "kernels/parallel.h"
+
+namespace rodimus {
+namespace {
+
+using namespace ddts;
+using micro::ALayout;
+
+// Where one chunk's operands lie in the scratch of all chunks.
+struct Operands {
+  Operands(float* scratch, int64_t index, int64_t Kp) {
+    read = scratch + index * floats(Kp);
+    write = read + kChunk * ld_read(Kp);
+    decay = write + kChunk * Kp;
+  }
+  static int64_t ld_read(int64_t Kp) { return Kp + kChunk; }
+  static int64_t floats(int64_t Kp) { return kChunk * ld_read(Kp) + kChunk * Kp + Kp; }
+
+  float* read;   // (kChunk, Kp + kChunk): queries seen from the chunk's entry | scores
+  float* write;  // (kChunk, Kp): keys seen from its exit
+  float* decay;  // (Kp)
+};
+
+template <class T>
+struct Forward {
+  T* o;
+  float* state_out;
+  const T* v;
+  const float* state_in;
+  DdtsDims dims;
+  Tiling tiling;
+  float* operands;
+
+  // One chunk for one block of columns. sv (Kp + kChunk, kLd) holds the state in its first Kp rows.
+  void step(float* sv, const Operands& chunk, float* temporary, int64_t b, int64_t t0,
+            int64_t column) const {
+    const int64_t Kp = tiling.Kp, V = dims.V;
+    const int64_t length = std::min(kChunk, dims.T - t0), width = std::min(kBlock, V - column);
+    const int64_t ld_read = Operands::ld_read(Kp);
+    float* v_block = sv + Kp * kLd;
+    const int64_t at = (b * dims.T + t0) * V + column;
+    load_block(v_block, kLd, v + at, V, length, width, length);
+    const auto causal = [Kp](int64_t row, int64_t rows) {
+      return micro::Range{0, Kp + row + rows};
+    };
+    const bool direct = std::is_same_v<T, float> && width % micro::kTileCols == 0;
+    float* out = temporary;
+    int64_t ld_out = kLd;
+    if constexpr (std::is_same_v<T, float>) {
+      if (direct) out = o + at, ld_out = V;
+    }
+    micro::product<ALayout::kRows>(out, ld_out, chunk.read, ld_read, sv, kLd, length, width, causal,
+                                   micro::Zero{});
+    if (!direct) store_rows(o + at, V, temporary, kLd, length, width);
+    micro::product<ALayout::kColumns>(sv, kLd, chunk.write, Kp, v_block, kLd, Kp, width, length,
+                                      micro::ScaleRows{chunk.decay, sv, kLd});
+  }
+
+  // Blocks [first, last) of sequence b through all chunks.
+  void walk(int64_t b, int64_t first, int64_t last) const {
+    const int64_t Kp = tiling.Kp, K = dims.K, V = dims.V, block_floats = (Kp + kChunk) * kLd;
+    const memory::Scratch<float> blocks((last - first) * block_floats), temporary(kChunk * kLd);
+    for (int64_t block = first; block < last; ++block) {
+      float* sv = blocks.data() + (block - first) * block_floats;
+      const int64_t column = block * kBlock, at = b * K * V + column;
+      load_block(sv, kLd, state_in == nullptr ? nullptr : state_in + at, V,
+                 state_in == nullptr ? 0 : K, std::min(kBlock, V - column), Kp);
+    }
+    for (int64_t chunk = 0; chunk < tiling.chunks; ++chunk) {
+      const Operands at_chunk(operands, b * tiling.chunks + chunk, Kp);
+      for (int64_t block = first; block < last; ++block)
+        step(blocks.data() + (block - first) * block_floats, at_chunk, temporary.data(), b,
+             chunk * kChunk, block * kBlock);
+    }
+    if (state_out == nullptr) return;
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t column = block * kBlock;
+      store_rows(state_out + b * K * V + column, V, blocks.data() + (block - first) * block_floats,
+                 kLd, K, std::min(kBlock, V - column));
+    }
+  }
+};
+
+// One token: the recurrence as it is written.
+template <class T>
+void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
+                   const float* g, const float* state_in, DdtsDims dims) {
+  const auto [B, T1, K, V] = dims;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(K));
+  parallel_rows(exec, B, K * V, [&, K = K, V = V](int64_t begin, int64_t end) {
+    const memory::Scratch<float> decay(round_up(K, simd::kLanes));
+    for (int64_t b = begin; b < end; ++b) {
+      simd::for_lanes(K, [&](int64_t c, auto lanes) {
+        simd::store(decay.data() + c, simd::exp(simd::load(g + b * K + c, lanes)));
+      });
+      simd::for_lanes(V, [&](int64_t j, auto lanes) {
+        const simd::Vec value = simd::load(v + b * V + j, lanes);
+        simd::Vec sum{};
+        for (int64_t c = 0; c < K; ++c) {
+          const int64_t at = (b * K + c) * V + j;
+          simd::Vec s = to_f32(k[b * K + c]) * value;
+          if (state_in != nullptr) s += decay[c] * simd::load(state_in + at, lanes);
+          if (state_out != nullptr) simd::store(state_out + at, s, lanes);
+          sum += (to_f32(q[b * K + c]) * scale) * s;
+        }
+        simd::store(o + b * V + j, sum, lanes);
+      });
+    }
+  });
+}
+
+}  // namespace
+
+template <class T>
+void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
+                  const float* g, const float* state_in, const int32_t* starts, DdtsDims dims) {
+  CHECK(dims.B >= 1 && dims.T >= 1 && dims.K >= 1 && dims.V >= 1, "ddts: B = ", dims.B,
+        ", T = ", dims.T, ", K = ", dims.K, ", V = ", dims.V, "; every size must be at least 1");
+  if (dims.T == 1) {
+    forward_token(exec, o, state_out, q, k, v, g, state_in, dims);
+    return;
+  }
+  const Tiling tiling(dims);
+  const int64_t Kp = tiling.Kp, chunks = dims.B * tiling.chunks;
+  const memory::Scratch<float> operands(chunks * Operands::floats(Kp));
+  parallel_tasks(exec, chunks, [&](int64_t index) {
+    const auto in =
+        chunk_inputs(q, k, g, starts, dims, index / tiling.chunks, index % tiling.chunks);
+    const Operands out(operands.data(), index, Kp);
+    ChunkFactors factors(Kp);
+    load_factors(factors, in);
+    queries_from_entry(out.read, Operands::ld_read(Kp), factors);
+    scores(out.read + Kp, Operands::ld_read(Kp), factors, in.length);
+    keys_to_exit(out.write, Kp, factors);
+    std::copy_n(factors.chunk_decay, Kp, out.decay);
+  });
+  const Forward<T> forward{o, state_out, v, state_in, dims, tiling, operands.data()};
+  const int64_t per_task = blocks_per_task(exec, dims.B, tiling.blocks);
+  const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
+  parallel_tasks(exec, dims.B * groups, [&](int64_t task) {
+    const int64_t first = task % groups * per_task;
+    forward.walk(task / groups, first, std::min(first + per_task, tiling.blocks));
+  });
+}
+
+template void ddts_forward<float>(Cpu&, float*, float*, const float*, const float*, const float*,
+                                  const float*, const float*, const int32_t*, DdtsDims);
+template void ddts_forward<bf16>(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*,
+                                 const float*, const float*, const int32_t*, DdtsDims);
+
+}  // namespace rodimus

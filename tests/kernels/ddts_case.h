@@ -1,0 +1,93 @@
+// Inputs and outputs of one DDTS problem in double, and the three ways to compute it.
+#pragma once
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "kernels/ddts.h"
+#include "kernels/reference/ddts.h"
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace rodimus::testing {
+
+using Doubles = std::vector<double>;
+
+struct DdtsInputs {
+  DdtsDims dims;
+  Doubles q, k, v, g, state_in, d_o, dstate_out;
+  std::vector<int32_t> starts;  // empty = null
+};
+
+struct DdtsOutputs {
+  Doubles o, state_out, dq, dk, dv, dg, dstate_in;
+
+  // Members in the order of the declaration, with their names.
+  std::vector<std::pair<const char*, const Doubles*>> named() const {
+    return {{"o", &o},   {"state_out", &state_out}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv},
+            {"dg", &dg}, {"dstate_in", &dstate_in}};
+  }
+};
+
+// Every value exact in bf16, so that all precisions see the same problem. g = -decay *
+// softplus-like positive numbers.
+inline DdtsInputs random_ddts(DdtsDims dims, double decay, uint64_t seed) {
+  const auto [B, T, K, V] = dims;
+  const auto rounded = [](Doubles x) { return to_double(cast<bf16>(x)); };
+  DdtsInputs in{dims,
+                rounded(normal(B * T * K, seed)),
+                rounded(normal(B * T * K, seed + 1, 0.3)),
+                rounded(normal(B * T * V, seed + 2)),
+                rounded(normal(B * T * K, seed + 3, decay)),
+                rounded(normal(B * K * V, seed + 4)),
+                rounded(normal(B * T * V, seed + 5)),
+                rounded(normal(B * K * V, seed + 6)),
+                {}};
+  for (double& g : in.g) g = -std::abs(g);
+  return in;
+}
+
+// The kernels; float results of bf16 runs are what was stored.
+template <class T>
+DdtsOutputs run_ddts(const DdtsInputs& in, int threads = 1, bool null_state = false) {
+  const auto q = cast<T>(in.q), k = cast<T>(in.k), v = cast<T>(in.v), d_o = cast<T>(in.d_o);
+  const auto g = cast<float>(in.g), state_in = cast<float>(in.state_in),
+             dstate_out = cast<float>(in.dstate_out);
+  // NaN wherever the kernel must write.
+  const auto blank = [](size_t n) { return std::vector<T>(n, T(NAN)); };
+  auto o = blank(v.size()), dq = blank(q.size()), dk = blank(q.size()), dv = blank(v.size());
+  std::vector<float> dg(g.size(), NAN), state_out(in.state_in.size(), NAN), dstate_in = state_out;
+  const int32_t* starts = in.starts.empty() ? nullptr : in.starts.data();
+  const float* state = null_state ? nullptr : state_in.data();
+  Cpu exec{threads};
+  ddts_forward(exec, o.data(), state_out.data(), q.data(), k.data(), v.data(), g.data(), state,
+               starts, in.dims);
+  ddts_backward(exec, dq.data(), dk.data(), dv.data(), dg.data(), dstate_in.data(), d_o.data(),
+                dstate_out.data(), q.data(), k.data(), v.data(), g.data(), state, starts, in.dims);
+  return {to_double(o),  to_double(state_out), to_double(dq),       to_double(dk),
+          to_double(dv), to_double(dg),        to_double(dstate_in)};
+}
+
+// The specification in double.
+inline DdtsOutputs reference_ddts(const DdtsInputs& in) {
+  DdtsOutputs out{Doubles(in.v.size()), in.state_in,          Doubles(in.q.size()),
+                  Doubles(in.q.size()), Doubles(in.v.size()), Doubles(in.q.size()),
+                  in.dstate_out};
+  const int32_t* starts = in.starts.empty() ? nullptr : in.starts.data();
+  reference::ddts(out.o.data(), out.state_out.data(), in.q.data(), in.k.data(), in.v.data(),
+                  in.g.data(), starts, in.dims);
+  reference::ddts_backward(out.dq.data(), out.dk.data(), out.dv.data(), out.dg.data(),
+                           out.dstate_in.data(), in.d_o.data(), in.q.data(), in.k.data(),
+                           in.v.data(), in.g.data(), in.state_in.data(), starts, in.dims);
+  return out;
+}
+
+inline void expect_close(const DdtsOutputs& got, const DdtsOutputs& want, double tolerance) {
+  for (size_t i = 0; i < got.named().size(); ++i) {
+    const auto [name, value] = got.named()[i];
+    EXPECT_TRUE(close(*value, *want.named()[i].second, tolerance)) << name;
+  }
+}
+
+}  // namespace rodimus::testing
