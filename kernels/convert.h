@@ -5,7 +5,7 @@
 
 namespace rodimus {
 
-// y[i] = To(x[i]). Instantiated for f32 <-> bf16.
+// y[i] = To(x[i]). Instantiated for f32 <-> bf16 and f32 -> f32.
 template <class To, class From>
 void convert(Cpu&, To* y, const From* x, int64_t n);
 

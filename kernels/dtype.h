@@ -57,6 +57,6 @@ struct DTypeOf<int32_t> {
 };
 
 // Half a unit in the last place, relative: the rounding error of one store.
-inline constexpr double epsilon_of(DType dtype) { return dtype == DType::bf16 ? 0x1p-9 : 0x1p-24; }
+inline constexpr double epsilon_of(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : 0x1p-24; }
 
 }  // namespace rodimus
