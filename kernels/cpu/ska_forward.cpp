@@ -1,0 +1,181 @@
+// Attention forward, one task per (batch entry, head, tile of queries). Within a task the softmax
+// is online over key tiles: keys come packed and transposed, so scores and outputs are both
+// products of a broadcast scalar and a row of vectors. Only tiles that the window touches are
+// visited, and within them only the vectors that some row of the register tile sees. Workspace: f32
+// copies of k and v.
+#include <omp.h>
+
+#include <cmath>
+
+#include "kernels/cpu/ska_decode.h"
+#include "kernels/cpu/ska_tiles.h"
+#include "kernels/memory.h"
+#include "kernels/parallel.h"
+
+namespace rodimus {
+namespace ska {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// Running softmax of one tile of queries.
+struct Rows {
+  float largest[kQueryTile];
+  Vec sum[kQueryTile];
+};
+
+// Scores of one row of the register tile -> weights relative to the running maximum. `s` holds the
+// vectors [begin, end) of the group, of which the row sees `keys`; what it does not see becomes 0.
+void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& largest, Vec& sum,
+                 float* o, int64_t width) {
+  if (keys.empty()) {
+    std::fill(s + begin, s + end, 0.0f);
+    return;
+  }
+  std::fill(s + begin, s + keys.begin, kMinusInfinity);
+  std::fill(s + keys.end, s + end, kMinusInfinity);
+  Vec top = simd::load(s + begin);
+  for (int64_t j = begin + kLanes; j < end; j += kLanes) top = simd::max(top, simd::load(s + j));
+  const float tile_largest = simd::horizontal_max(top);
+  if (tile_largest > largest) {
+    if (largest > kMinusInfinity) {
+      const Vec shrink = simd::exp2(simd::broadcast(largest - tile_largest));
+      sum *= shrink;
+      for (int64_t d = 0; d < width; d += kLanes) simd::store(o + d, simd::load(o + d) * shrink);
+    }
+    largest = tile_largest;
+  }
+  for (int64_t j = begin; j < end; j += kLanes) {
+    const Vec weight = simd::exp2(simd::load(s + j) - largest);
+    sum += weight;
+    simd::store(s + j, weight);
+  }
+}
+
+template <class T>
+struct Forward {
+  T* o;
+  float* lse;
+  const T *q, *k, *v;
+  const int32_t* starts;
+  SkaDims dims;
+  int64_t width = padded(dims.D), first_tile = 0, tiles = 0;
+  float *packed_k = nullptr, *packed_v = nullptr;  // (B,Hk,tiles, width x kKeyTile), (B,Hv,tiles,
+                                                   // kKeyTile x width)
+
+  const float* key_tile(int64_t b, int64_t h, int64_t tile) const {
+    return packed_k + ((b * dims.Hk + h % dims.Hk) * tiles + tile) * width * kKeyTile;
+  }
+  const float* value_tile(int64_t b, int64_t h, int64_t tile) const {
+    return packed_v + ((b * dims.Hv + h % dims.Hv) * tiles + tile) * width * kKeyTile;
+  }
+
+  void pack(int64_t task, float* scratch) const {
+    const int64_t tile = task % tiles, head = task / tiles % (dims.Hk + dims.Hv),
+                  b = task / tiles / (dims.Hk + dims.Hv);
+    const int64_t first = (first_tile + tile) * kKeyTile;
+    const int64_t rows = std::min<int64_t>(kKeyTile, dims.Tk - first);
+    if (head < dims.Hk) {
+      pack_transposed(packed_k + ((b * dims.Hk + head) * tiles + tile) * width * kKeyTile, scratch,
+                      k + ((b * dims.Tk + first) * dims.Hk + head) * dims.D, dims.Hk * dims.D, rows,
+                      dims.D);
+    } else {
+      const int64_t h = head - dims.Hk;
+      pack_rows(packed_v + ((b * dims.Hv + h) * tiles + tile) * width * kKeyTile,
+                v + ((b * dims.Tk + first) * dims.Hv + h) * dims.D, dims.Hv * dims.D, rows,
+                kKeyTile, dims.D, 1.0f);
+    }
+  }
+
+  // `scratch` holds two tiles of kQueryTile x width.
+  void attend(int64_t b, int64_t h, Range queries, float* scratch) const {
+    const int32_t* document = starts == nullptr ? nullptr : starts + b * dims.T;
+    const int64_t rows = queries.end - queries.begin, rows_padded = round_up(rows, kRowGroup);
+    float* scaled_q = scratch;                  // (kQueryTile, width)
+    float* out = scratch + kQueryTile * width;  // (kQueryTile, width), not yet divided by the sum
+    const int64_t first_row = (b * dims.T + queries.begin) * dims.H + h;
+    pack_rows(scaled_q, q + first_row * dims.D, dims.H * dims.D, rows, rows_padded, dims.D,
+              simd::kLog2e / std::sqrt(static_cast<float>(dims.D)));
+    std::fill(out, out + rows_padded * width, 0.0f);
+    Rows state;
+    std::fill(state.largest, state.largest + kQueryTile, kMinusInfinity);
+    std::fill(state.sum, state.sum + kQueryTile, Vec{});
+
+    alignas(64) float scores[kRowGroup * kKeyTile];
+    const Range keys = visible_keys(dims, document, queries);
+    for (int64_t tile = keys.begin / kKeyTile; tile * kKeyTile < keys.end; ++tile) {
+      const TileMask mask(dims, document, queries, tile * kKeyTile);
+      const float* kt = key_tile(b, h, tile - first_tile);
+      const float* vt = value_tile(b, h, tile - first_tile);
+      for (int64_t r = 0; r < rows; r += kRowGroup) {
+        const Range seen = mask.group[r / kRowGroup];
+        if (seen.empty()) continue;
+        const int64_t begin = seen.begin / micro::kTileCols * micro::kTileCols,
+                      end = round_up(seen.end, micro::kTileCols);
+        multiply(scores + begin, kKeyTile, scaled_q + r * width, width, kt + begin, kKeyTile,
+                 end - begin, dims.D);
+        for (int64_t i = 0; i < kRowGroup; ++i) {
+          softmax_row(scores + i * kKeyTile, begin, end, mask.row[r + i], state.largest[r + i],
+                      state.sum[r + i], out + (r + i) * width, width);
+        }
+        multiply_add(out + r * width, width, scores + seen.begin, kKeyTile, vt + seen.begin * width,
+                     width, width, seen.end - seen.begin);
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const float sum = simd::reduce_add(state.sum[r]);
+      lse[(b * dims.H + h) * dims.T + queries.begin + r] =
+          state.largest[r] * simd::kLn2 + std::log(sum);
+      T* to = o + (first_row + r * dims.H) * dims.D;
+      simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
+        simd::store(to + d, simd::load(out + r * width + d) * (1.0f / sum), lanes);
+      });
+    }
+  }
+};
+
+}  // namespace
+}  // namespace ska
+
+template <class T>
+void ska_forward(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v,
+                 const int32_t* starts, SkaDims dims) {
+  dims = ska::checked(dims, starts);
+  if (dims.B == 0 || dims.T == 0) return;
+  if (dims.T <= ska::kDecodeQueries) {
+    ska::decode(exec, o, lse, q, k, v, starts, dims);
+    return;
+  }
+  ska::Forward<T> pass{o, lse, q, k, v, starts, dims};
+  // Keys before the first query's window stay untouched.
+  const ska::Range keys = ska::visible_keys(dims, nullptr, {0, dims.T});
+  pass.first_tile = keys.begin / ska::kKeyTile;
+  pass.tiles = (keys.end + ska::kKeyTile - 1) / ska::kKeyTile - pass.first_tile;
+  const int64_t tile_size = ska::kKeyTile * pass.width;
+  const memory::Scratch<float> packed_k(dims.B * dims.Hk * pass.tiles * tile_size);
+  const memory::Scratch<float> packed_v(dims.B * dims.Hv * pass.tiles * tile_size);
+  const int64_t scratch_size = 2 * ska::kQueryTile * pass.width;
+  const memory::Scratch<float> scratch(std::max(exec.threads, 1) * scratch_size);
+  pass.packed_k = packed_k.data();
+  pass.packed_v = packed_v.data();
+  parallel_tasks(exec, dims.B * (dims.Hk + dims.Hv) * pass.tiles, [&](int64_t task) {
+    pass.pack(task, scratch.data() + omp_get_thread_num() * scratch_size);
+  });
+
+  const int64_t query_tiles = (dims.T + ska::kQueryTile - 1) / ska::kQueryTile;
+  parallel_tasks(exec, dims.B * dims.H * query_tiles, [&](int64_t task) {
+    // Later queries see more keys: hand them out first, so that no thread ends with the longest.
+    const int64_t first = (query_tiles - 1 - task % query_tiles) * ska::kQueryTile;
+    const int64_t head = task / query_tiles;
+    pass.attend(head / dims.H, head % dims.H,
+                {first, std::min<int64_t>(first + ska::kQueryTile, dims.T)},
+                scratch.data() + omp_get_thread_num() * scratch_size);
+  });
+}
+
+template void ska_forward(Cpu&, float*, float*, const float*, const float*, const float*,
+                          const int32_t*, SkaDims);
+template void ska_forward(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*,
+                          const int32_t*, SkaDims);
+
+}  // namespace rodimus

@@ -1,0 +1,152 @@
+// What the attention passes share: the register-tiled product of tiles that lie in L1, packing to
+// f32, the exponential, and which query-key pairs of a tile are visible.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/check.h"
+#include "kernels/cpu/exp2.h"
+#include "kernels/cpu/microkernel.h"
+#include "kernels/simd.h"
+#include "kernels/ska.h"
+
+namespace rodimus::ska {
+
+using simd::kLanes;
+using simd::Vec;
+
+// Rows whose products share a register tile.
+inline constexpr int kRowGroup = micro::kTileRows;
+// Multiples of a register tile both ways; one tile of keys and one of values fit in L1 at D = 64.
+inline constexpr int kKeyTile = kLanes == 16 ? 64 : 48, kQueryTile = 2 * kKeyTile;
+static_assert(kKeyTile % kRowGroup == 0 && kKeyTile % micro::kTileCols == 0);
+
+inline int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+// Width of packed rows.
+inline int64_t padded(int64_t dim) { return round_up(dim, micro::kTileCols); }
+
+// c = a b and c += a b for one row group: c (kRowGroup x n), a (kRowGroup x k), b (k x n).
+inline void multiply(float* c, int64_t ldc, const float* a, int64_t lda, const float* b,
+                     int64_t ldb, int64_t n, int64_t k) {
+  micro::product<micro::ALayout::kRows>(c, ldc, a, lda, b, ldb, kRowGroup, n, k, micro::Zero{});
+}
+inline void multiply_add(float* c, int64_t ldc, const float* a, int64_t lda, const float* b,
+                         int64_t ldb, int64_t n, int64_t k) {
+  micro::product<micro::ALayout::kRows>(c, ldc, a, lda, b, ldb, kRowGroup, n, k, micro::Keep{});
+}
+// c += a^T b, a stored k x kRowGroup.
+inline void multiply_transposed_add(float* c, int64_t ldc, const float* a, int64_t lda,
+                                    const float* b, int64_t ldb, int64_t n, int64_t k) {
+  micro::product<micro::ALayout::kColumns>(c, ldc, a, lda, b, ldb, kRowGroup, n, k, micro::Keep{});
+}
+
+// to (padded_rows x padded(dim)) = factor * from (rows x dim, rows `stride` apart), zeros around.
+template <class T>
+void pack_rows(float* to, const T* from, int64_t stride, int64_t rows, int64_t padded_rows,
+               int64_t dim, float factor) {
+  const int64_t width = padded(dim);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = to + r * width;
+    simd::for_lanes(dim, [&](int64_t d, auto lanes) {
+      simd::store(row + d, factor * simd::load(from + r * stride + d, lanes), lanes);
+    });
+    std::fill(row + dim, row + width, 0.0f);
+  }
+  std::fill(to + rows * width, to + padded_rows * width, 0.0f);
+}
+
+// to (padded(dim) x kKeyTile) = the transpose, by way of `scratch` (kKeyTile x padded(dim)).
+template <class T>
+void pack_transposed(float* to, float* scratch, const T* from, int64_t stride, int64_t rows,
+                     int64_t dim) {
+  pack_rows(scratch, from, stride, rows, kKeyTile, dim, 1.0f);
+  micro::transpose(to, kKeyTile, scratch, padded(dim), kKeyTile, dim);
+}
+
+// A half-open run of queries, keys or tiles.
+struct Range {
+  int64_t begin, end;
+  bool empty() const { return begin >= end; }
+};
+
+// Keys that query i sees. `starts` is that of the batch entry, or null.
+inline Range visible_keys(const SkaDims& dims, const int32_t* starts, int64_t i) {
+  const int64_t position = i + dims.Tk - dims.T;
+  int64_t begin = dims.left < 0 ? 0 : std::max<int64_t>(0, position - dims.left);
+  if (starts != nullptr) begin = std::max<int64_t>(begin, starts[i]);
+  return {begin, position + 1};
+}
+// All keys that any of the queries sees.
+inline Range visible_keys(const SkaDims& dims, const int32_t* starts, Range queries) {
+  Range all = visible_keys(dims, starts, queries.begin);
+  for (int64_t i = queries.begin + 1; i < queries.end; ++i) {
+    const Range one = visible_keys(dims, starts, i);
+    all = {std::min(all.begin, one.begin), std::max(all.end, one.end)};
+  }
+  return all;
+}
+
+// Query row r of a tile sees keys row[r] of the tile; groups of kRowGroup rows see group[r /
+// kRowGroup]. Positions are relative to the tile.
+struct TileMask {
+  bool full;  // every query sees every key
+  Range row[kQueryTile], group[kQueryTile / kRowGroup];
+
+  TileMask(const SkaDims& dims, const int32_t* starts, Range queries, int64_t first_key)
+      : full(queries.end - queries.begin == kQueryTile) {
+    for (int64_t r = 0; r < kQueryTile; ++r) {
+      Range& keys = row[r];
+      keys = {0, 0};
+      if (queries.begin + r < queries.end) {
+        const Range seen = visible_keys(dims, starts, queries.begin + r);
+        keys = {std::max<int64_t>(seen.begin - first_key, 0),
+                std::min<int64_t>(seen.end - first_key, kKeyTile)};
+        if (keys.empty()) keys = {0, 0};
+      }
+      full = full && keys.begin == 0 && keys.end == kKeyTile;
+      Range& all = group[r / kRowGroup];
+      if (r % kRowGroup == 0 || all.empty()) {
+        all = keys;
+      } else if (!keys.empty()) {
+        all = {std::min(all.begin, keys.begin), std::max(all.end, keys.end)};
+      }
+    }
+  }
+  // Rows of the tile that see any of the keys; rows in between may see none.
+  Range queries_of(Range keys) const {
+    if (full) return {0, kQueryTile};
+    Range rows{kQueryTile, 0};
+    for (int64_t r = 0; r < kQueryTile; ++r) {
+      if (row[r].begin < keys.end && row[r].end > keys.begin) {
+        rows = {std::min(rows.begin, r), r + 1};
+      }
+    }
+    return rows;
+  }
+};
+
+// Fills in Tk and throws Error on shapes that the contract excludes.
+inline SkaDims checked(SkaDims dims, const int32_t* starts) {
+  if (dims.Tk == 0) dims.Tk = dims.T;
+  CHECK(dims.B >= 0 && dims.T >= 0 && dims.H >= 1 && dims.D >= 1, "ska: B = ", dims.B,
+        ", T = ", dims.T, ", H = ", dims.H, ", D = ", dims.D, "; B, T >= 0 and H, D >= 1 expected");
+  CHECK(dims.Hk >= 1 && dims.Hv >= 1 && dims.H % dims.Hk == 0 && dims.H % dims.Hv == 0,
+        "ska: H = ", dims.H, " must be a multiple of Hk = ", dims.Hk, " and of Hv = ", dims.Hv);
+  CHECK(dims.Tk >= dims.T, "ska: Tk = ", dims.Tk, " keys for T = ", dims.T,
+        " queries; every query needs its own key");
+  CHECK(starts == nullptr || dims.Tk == dims.T,
+        "ska: document starts need Tk == T, got Tk = ", dims.Tk, ", T = ", dims.T);
+  if (starts != nullptr) {
+    for (int64_t i = 0; i < dims.B * dims.T; ++i) {
+      CHECK(starts[i] >= 0 && starts[i] <= i % dims.T, "ska: starts[", i / dims.T, ", ", i % dims.T,
+            "] = ", starts[i], ", expected 0 <= start <= the token's position");
+    }
+  }
+  return dims;
+}
+
+}  // namespace rodimus::ska
