@@ -128,7 +128,7 @@ TEST_P(ModelGolden, TrajectoryMatches) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, ModelGolden, ::testing::ValuesIn(golden_files("models", "")),
-                         [](const auto& info) { return golden_name(info.param); });
+                         [](const auto& param) { return golden_name(param.param); });
 
 }  // namespace
 }  // namespace rodimus::testing

@@ -121,10 +121,10 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Values(BlockType::rodimus, BlockType::rodimus_plus),
                        ::testing::Values(kFullWindow, int64_t{9}),
                        ::testing::Values(DType::f32, DType::bf16)),
-    [](const auto& info) {
-      return std::string(std::get<0>(info.param) == BlockType::rodimus ? "rodimus" : "plus") +
-             "_window" + std::to_string(std::get<1>(info.param)) + "_" +
-             name_of(std::get<2>(info.param));
+    [](const auto& test) {
+      return std::string(std::get<0>(test.param) == BlockType::rodimus ? "rodimus" : "plus") +
+             "_window" + std::to_string(std::get<1>(test.param)) + "_" +
+             name_of(std::get<2>(test.param));
     });
 
 TEST(ModelConfig, DerivedSizesFollowTheAuthors) {
