@@ -16,8 +16,8 @@ struct DdtsGatesDims {
 //   q = qk[:, :m];  k = qk[:, m:] / max(|qk[:, m:]|_2, key_norm_eps) * sel^tau;  g = -sel * tau
 //   (natural log decay, <= 0) qk, gates (rows, 2m) in T; bias (2m) f32 or null; q, k (rows, m) in
 //   T; g (rows, m) f32.
-// softplus and its log must survive +-100 (sel^tau is computed as exp(tau * log sel); sel
-// underflowing to 0 gives k = 0).
+// Any gate is fine, infinities included: sel^tau is exp(tau * log sel) with log sel taken from the
+// gate, not from a sel that has underflowed, so k goes to 0 no sooner than the power itself does.
 template <class T>
 void ddts_gates_forward(Cpu&, T* q, T* k, float* g, const T* qk, const T* gates, const float* bias,
                         DdtsGatesDims dims);

@@ -13,6 +13,9 @@ namespace rodimus {
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // x[i] uniform in [low, high) or normal(mean 0, std), from element i of stream `stream`. x (n) f32.
+//   words w0..w3 of block i / 4 = philox4x32({low and high half of i / 4, of stream}, {of seed});
+//   uniform: low + (high - low) w[i % 4] 2^-32;  normal, by pairs (Box and Muller 1958):
+//   std sqrt(-2 ln((w0 + 0.5) 2^-32)) times cos, then sin, of 2 pi w1 2^-32.  In double.
 void random_uniform(Cpu&, float* x, int64_t n, float low, float high, uint64_t seed,
                     uint64_t stream);
 void random_normal(Cpu&, float* x, int64_t n, float std, uint64_t seed, uint64_t stream);

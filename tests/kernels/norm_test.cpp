@@ -9,6 +9,7 @@
 #include "tests/support/compare.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
+#include "tests/support/tolerance.h"
 
 namespace rodimus {
 namespace {
@@ -19,16 +20,9 @@ using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
 using testing::to_double;
+using testing::tolerance;
 
 constexpr float kEps = 1e-5f;
-
-// One rounding on store, and f32 arithmetic on sums of `terms` numbers of random sign, each of
-// which loses half a unit.
-template <class T>
-double tolerance(int64_t terms) {
-  return epsilon_of(DTypeOf<T>::value) +
-         (4 + 2 * std::sqrt(static_cast<double>(terms))) * epsilon_of(DType::f32);
-}
 
 template <class T>
 struct Problem {

@@ -1,0 +1,111 @@
+// Skip, SiLU gate and RMS norm of one row at a time; what the second pass over a row needs stays in
+// a row buffer, so the exponentials are taken once.
+#include "kernels/gated_norm.h"
+
+#include <cmath>
+
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+namespace rodimus {
+namespace {
+
+using simd::Vec;
+
+// One row of o + skip_weight * c.
+template <class T>
+struct Skip {
+  const T *o, *c;
+  const float* weight;
+  template <class Lanes>
+  Vec operator()(int64_t i, Lanes lanes) const {
+    const Vec value = simd::load(o + i, lanes);
+    return c == nullptr ? value : value + simd::load(weight + i, lanes) * simd::load(c + i, lanes);
+  }
+};
+
+}  // namespace
+
+template <class T>
+void gated_norm_forward(Cpu& exec, T* y, float* rstd, const T* o, const T* c,
+                        const float* skip_weight, const T* gate, const float* w,
+                        GatedNormDims dims) {
+  const int64_t dim = dims.dim;
+  parallel_rows(exec, dims.rows, dim, [&](int64_t begin, int64_t end) {
+    const memory::Scratch<float> u(dim);
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t row = r * dim;
+      const Skip<T> skip{o + row, c == nullptr ? nullptr : c + row, skip_weight};
+      Vec squares{};
+      simd::for_lanes(dim, [&](int64_t i, auto lanes) {
+        const Vec value = skip(i, lanes) * simd::silu(simd::load(gate + row + i, lanes));
+        simd::store(u.data() + i, value, lanes);
+        squares += value * value;
+      });
+      const float scale =
+          1.0f / std::sqrt(simd::reduce_add(squares) / static_cast<float>(dim) + dims.eps);
+      rstd[r] = scale;
+      simd::for_lanes(dim, [&](int64_t i, auto lanes) {
+        simd::store(y + row + i, simd::load(u.data() + i, lanes) * scale * simd::load(w + i, lanes),
+                    lanes);
+      });
+    }
+  });
+}
+
+// With a = o + skip_weight c and n = u rstd:  du = rstd (dy w - n mean(dy w n)), then the product
+// rule on u = a silu(gate).
+template <class T>
+void gated_norm_backward(Cpu& exec, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw,
+                         const T* dy, const T* o, const T* c, const float* skip_weight,
+                         const T* gate, const float* w, const float* rstd, GatedNormDims dims) {
+  const int64_t dim = dims.dim;
+  CHECK((c == nullptr) == (dc == nullptr) && (c == nullptr) == (dskip_weight == nullptr),
+        "gated_norm_backward: dc and dskip_weight must be null exactly when c is");
+  const auto rows_of_block = [&](int64_t begin, int64_t end, float* dw_part) {
+    float* dskip_part = dw_part + dim;
+    const memory::Scratch<float> sigmoids(dim);
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t row = r * dim;
+      const float scale = rstd[r];
+      const Skip<T> skip{o + row, c == nullptr ? nullptr : c + row, skip_weight};
+      Vec dots{};
+      simd::for_lanes(dim, [&](int64_t i, auto lanes) {
+        const Vec z = simd::load(gate + row + i, lanes), s = simd::sigmoid(z);
+        simd::store(sigmoids.data() + i, s, lanes);
+        const Vec normed = skip(i, lanes) * (z * s) * scale;
+        const Vec dyn = simd::load(dy + row + i, lanes) * normed;
+        simd::store(dw_part + i, simd::load(dw_part + i, lanes) + dyn, lanes);
+        dots += dyn * simd::load(w + i, lanes);
+      });
+      const float mean = simd::reduce_add(dots) / static_cast<float>(dim);
+      simd::for_lanes(dim, [&](int64_t i, auto lanes) {
+        const Vec z = simd::load(gate + row + i, lanes), s = simd::load(sigmoids.data() + i, lanes);
+        const Vec a = skip(i, lanes), normed = a * (z * s) * scale;
+        const Vec dyw = simd::load(dy + row + i, lanes) * simd::load(w + i, lanes);
+        const Vec du = (dyw - normed * mean) * scale;
+        const Vec da = du * (z * s);
+        simd::store(dgate + row + i, du * a * simd::silu_slope(z, s), lanes);
+        simd::store(d_o + row + i, da, lanes);
+        if (c != nullptr) {
+          simd::store(dc + row + i, da * simd::load(skip_weight + i, lanes), lanes);
+          const Vec part = simd::load(dskip_part + i, lanes);
+          simd::store(dskip_part + i, part + da * simd::load(c + row + i, lanes), lanes);
+        }
+      });
+    }
+  };
+  sum_over_rows(exec, dims.rows, {{dw, dim}, {dskip_weight, dim}}, rows_of_block);
+}
+
+#define INSTANTIATE(T)                                                                            \
+  template void gated_norm_forward(Cpu&, T*, float*, const T*, const T*, const float*, const T*,  \
+                                   const float*, GatedNormDims);                                  \
+  template void gated_norm_backward(Cpu&, T*, T*, float*, T*, float*, const T*, const T*,         \
+                                    const T*, const float*, const T*, const float*, const float*, \
+                                    GatedNormDims);
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+#undef INSTANTIATE
+
+}  // namespace rodimus

@@ -1,0 +1,75 @@
+// Reductions by blocks of a fixed size, combined in ascending order.
+#include "kernels/reduce.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+namespace rodimus {
+namespace {
+
+using simd::Vec;
+using VecD = double __attribute__((vector_size(8 * simd::kLanes)));
+
+// f(begin, end) of each block of `block` items, as an array. Sum is the result type.
+template <class Sum, class F>
+memory::Scratch<Sum> per_block(const Cpu& exec, int64_t n, int64_t block, int64_t blocks, F&& f) {
+  memory::Scratch<Sum> results(blocks);
+  parallel_for(exec, blocks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t b = first; b < last; ++b) results[b] = f(b * block, std::min(n, (b + 1) * block));
+  });
+  return results;
+}
+
+// Squares and sums in double: an f32 square overflows at 1.8e19.
+template <bool kSquare>
+double reduce(const Cpu& exec, const float* x, int64_t n) {
+  const int64_t blocks = (n + kReduceBlock - 1) / kReduceBlock;
+  const auto sums =
+      per_block<double>(exec, n, kReduceBlock, blocks, [&](int64_t begin, int64_t end) {
+        VecD lanes_sum{};
+        simd::for_lanes(end - begin, [&](int64_t i, auto lanes) {
+          const VecD value = __builtin_convertvector(simd::load(x + begin + i, lanes), VecD);
+          lanes_sum += kSquare ? value * value : value;
+        });
+        double sum = 0;
+        for (int i = 0; i < simd::kLanes; ++i) sum += lanes_sum[i];
+        return sum;
+      });
+  double total = 0;
+  for (int64_t b = 0; b < blocks; ++b) total += sums[b];
+  return total;
+}
+
+constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
+
+uint64_t fnv(uint64_t hash, uint64_t word) { return (hash ^ word) * kFnvPrime; }
+
+}  // namespace
+
+double sum_of_squares(Cpu& exec, const float* x, int64_t n) { return reduce<true>(exec, x, n); }
+
+double sum(Cpu& exec, const float* x, int64_t n) { return reduce<false>(exec, x, n); }
+
+uint64_t hash_bytes(Cpu& exec, const void* data, int64_t bytes) {
+  const int64_t block = kReduceBlock * static_cast<int64_t>(sizeof(float));
+  const int64_t blocks = (bytes + block - 1) / block;
+  const auto* const bytes_of = static_cast<const std::byte*>(data);
+  const auto hashes =
+      per_block<uint64_t>(exec, bytes, block, blocks, [&](int64_t begin, int64_t end) {
+        uint64_t hash = kFnvOffset;
+        for (int64_t at = begin; at < end; at += 8) {
+          uint64_t word = 0;  // the last word is padded with zeros
+          std::memcpy(&word, bytes_of + at, static_cast<size_t>(std::min<int64_t>(8, end - at)));
+          hash = fnv(hash, word);
+        }
+        return hash;
+      });
+  uint64_t hash = fnv(kFnvOffset, static_cast<uint64_t>(bytes));  // tells padding from data
+  for (int64_t b = 0; b < blocks; ++b) hash = fnv(hash, hashes[b]);
+  return hash;
+}
+
+}  // namespace rodimus

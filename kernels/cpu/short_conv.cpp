@@ -1,0 +1,187 @@
+// Depthwise causal convolution, vectorised over channels. Backward walks each block of rows from
+// late to early with a ring of the last `width` rows of d(pre-activation): nothing of size (B,T,D)
+// is stored, and rows just behind a block are recomputed.
+#include "kernels/short_conv.h"
+
+#include <array>
+
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+namespace rodimus {
+namespace {
+
+using simd::Vec;
+
+constexpr int64_t kMaxWidth = 32;
+
+// Where the taps of a token read: x, history, or nothing.
+template <class T>
+struct Inputs {
+  const T *x, *history;
+  const int32_t* starts;
+  ShortConvDims dims;
+
+  // Earliest position (negative: history) that token t of sequence b may read.
+  int64_t first_visible(int64_t b, int64_t t) const {
+    const int64_t start = starts == nullptr ? 0 : starts[b * dims.T + t];
+    return start == 0 && history != nullptr ? 1 - dims.width : start;
+  }
+  const T* row(int64_t b, int64_t t) const {
+    return t >= 0 ? x + (b * dims.T + t) * dims.D
+                  : history + (b * (dims.width - 1) + dims.width - 1 + t) * dims.D;
+  }
+};
+
+// The visible taps of one token: rows[i - first] belongs to weight i, i in [first, width).
+template <class T>
+struct Taps {
+  std::array<const T*, kMaxWidth> rows;
+  int64_t first, count;
+
+  Taps(const Inputs<T>& in, int64_t b, int64_t t) {
+    const int64_t width = in.dims.width, oldest = t - (width - 1);
+    first = std::max<int64_t>(0, in.first_visible(b, t) - oldest);
+    count = width - first;
+    for (int64_t i = 0; i < count; ++i) rows[i] = in.row(b, oldest + first + i);
+  }
+
+  // Pre-activation of channels d ... ; weight is (width, D).
+  template <class Lanes>
+  Vec dot(const float* weight, const float* bias, int64_t D, int64_t d, Lanes lanes) const {
+    Vec z = simd::load(bias + d, lanes);
+    for (int64_t i = 0; i < count; ++i)
+      z += simd::load(weight + (first + i) * D + d, lanes) * simd::load(rows[i] + d, lanes);
+    return z;
+  }
+};
+
+memory::Scratch<float> transposed(const float* weight, const ShortConvDims& dims) {
+  memory::Scratch<float> t(dims.width * dims.D);
+  for (int64_t d = 0; d < dims.D; ++d)
+    for (int64_t i = 0; i < dims.width; ++i) t[i * dims.D + d] = weight[d * dims.width + i];
+  return t;
+}
+
+void check_dims(const ShortConvDims& dims) {
+  CHECK(dims.width >= 1 && dims.width <= kMaxWidth, "short_conv: width = ", dims.width,
+        ", need 1 to ", kMaxWidth);
+}
+
+// Sequence b, rows [begin, end): dx (and dhistory when begin is 0), partial sums of dweight
+// (width, D) and dbias. ring holds dz of the last `width` rows.
+template <class T>
+struct BackwardBlock {
+  Inputs<T> in;
+  T *dx, *dhistory;
+  const T* dy;
+  const float *weight, *bias;
+  float *ring, *dweight, *dbias;
+
+  void run(int64_t b, int64_t begin, int64_t end) const {
+    const int64_t width = in.dims.width;
+    const int64_t last = std::min(in.dims.T, end + width - 1) - 1;
+    const int64_t first = begin == 0 && dhistory != nullptr ? 1 - width : begin;
+    for (int64_t t = last; t >= first; --t) {
+      if (t >= 0) pre_activation_gradient(b, t, t < end);
+      if (t < end) input_gradient(b, t);
+    }
+  }
+
+ private:
+  float* ring_row(int64_t t) const { return ring + t % in.dims.width * in.dims.D; }
+
+  void pre_activation_gradient(int64_t b, int64_t t, bool own) const {
+    const int64_t D = in.dims.D;
+    const Taps<T> taps(in, b, t);
+    const T* dy_row = dy + (b * in.dims.T + t) * D;
+    float* dz_row = ring_row(t);
+    simd::for_lanes(D, [&](int64_t d, auto lanes) {
+      const Vec z = taps.dot(weight, bias, D, d, lanes);
+      const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
+      simd::store(dz_row + d, dz, lanes);
+      if (!own) return;  // the next block sums this row
+      simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
+      for (int64_t i = 0; i < taps.count; ++i) {
+        float* sum = dweight + (taps.first + i) * D + d;
+        simd::store(sum, simd::load(sum, lanes) + dz * simd::load(taps.rows[i] + d, lanes), lanes);
+      }
+    });
+  }
+
+  // Tokens later ... t + width - 1 read position t, with weight width - 1 - (token - t).
+  void input_gradient(int64_t b, int64_t t) const {
+    const int64_t D = in.dims.D, width = in.dims.width;
+    std::array<const float*, kMaxWidth> dz, weights;
+    int64_t count = 0;
+    for (int64_t later = std::max<int64_t>(t, 0); later < std::min(in.dims.T, t + width); ++later) {
+      if (in.first_visible(b, later) > t) continue;
+      dz[count] = ring_row(later);
+      weights[count++] = weight + (width - 1 - (later - t)) * D;
+    }
+    T* out =
+        t >= 0 ? dx + (b * in.dims.T + t) * D : dhistory + (b * (width - 1) + width - 1 + t) * D;
+    simd::for_lanes(D, [&](int64_t d, auto lanes) {
+      Vec sum{};
+      for (int64_t i = 0; i < count; ++i)
+        sum += simd::load(weights[i] + d, lanes) * simd::load(dz[i] + d, lanes);
+      simd::store(out + d, sum, lanes);
+    });
+  }
+};
+
+}  // namespace
+
+template <class T>
+void short_conv_forward(Cpu& exec, T* y, const T* x, const float* weight, const float* bias,
+                        const T* history, const int32_t* starts, ShortConvDims dims) {
+  check_dims(dims);
+  const Inputs<T> in{x, history, starts, dims};
+  const memory::Scratch<float> by_tap = transposed(weight, dims);
+  parallel_rows(exec, dims.B * dims.T, dims.D, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const Taps<T> taps(in, r / dims.T, r % dims.T);
+      simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
+        simd::store(y + r * dims.D + d, simd::silu(taps.dot(by_tap.data(), bias, dims.D, d, lanes)),
+                    lanes);
+      });
+    }
+  });
+}
+
+template <class T>
+void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
+                         const T* x, const float* weight, const float* bias, const T* history,
+                         const int32_t* starts, ShortConvDims dims) {
+  check_dims(dims);
+  const int64_t D = dims.D, width = dims.width;
+  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * D);
+  std::fill_n(dby_tap.data(), width * D, 0.0f);
+  sum_over_rows(
+      exec, dims.B * dims.T, {{dby_tap.data(), width * D}, {dbias, D}},
+      [&](int64_t begin, int64_t end, float* partial) {
+        const memory::Scratch<float> ring(width * D);
+        const BackwardBlock<T> block{
+            {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, ring.data(), partial,
+            partial + width * D};
+        while (begin < end) {  // a block of rows may cross sequences
+          const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
+          block.run(b, begin - b * dims.T, stop - b * dims.T);
+          begin = stop;
+        }
+      });
+  for (int64_t d = 0; d < D; ++d)
+    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * D + d];
+}
+
+#define INSTANTIATE(T)                                                                       \
+  template void short_conv_forward(Cpu&, T*, const T*, const float*, const float*, const T*, \
+                                   const int32_t*, ShortConvDims);                           \
+  template void short_conv_backward(Cpu&, T*, float*, float*, T*, const T*, const T*,        \
+                                    const float*, const float*, const T*, const int32_t*,    \
+                                    ShortConvDims);
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+#undef INSTANTIATE
+
+}  // namespace rodimus

@@ -1,0 +1,84 @@
+// Reductions: value against long double, bits against the number of threads, hash against changes.
+#include "kernels/reduce.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "kernels/reference/reduce.h"
+#include "tests/support/random.h"
+
+namespace rodimus {
+namespace {
+
+constexpr int64_t kSizes[] = {
+    0, 1, 7, 9, 1000, kReduceBlock - 1, kReduceBlock, 2 * kReduceBlock + 3};
+
+TEST(Reduce, SumsInDouble) {
+  for (const int64_t n : kSizes) {
+    const auto x = testing::cast<float>(testing::normal(n, 1));
+    Cpu one{1}, two{2};
+    const double squares = sum_of_squares(one, x.data(), n), total = sum(one, x.data(), n);
+    const auto want = static_cast<double>(reference::sum_of_squares(x.data(), n));
+    // n additions in double.
+    const double eps = 0x1p-53 * static_cast<double>(n + 1);
+    EXPECT_NEAR(squares, want, eps * want) << n;
+    EXPECT_NEAR(total, static_cast<double>(reference::sum(x.data(), n)), eps * (want + 1)) << n;
+    EXPECT_EQ(squares, sum_of_squares(two, x.data(), n));
+    EXPECT_EQ(total, sum(two, x.data(), n));
+  }
+}
+
+TEST(Reduce, SquaresDoNotOverflowAndNanComesThrough) {
+  Cpu exec{2};
+  std::vector<float> x(static_cast<size_t>(kReduceBlock + 5), 1);
+  x[7] = 1e30f;
+  EXPECT_NEAR(sum_of_squares(exec, x.data(), kReduceBlock + 5), 1e60, 1e54);
+  x.back() = std::numeric_limits<float>::infinity();
+  EXPECT_TRUE(std::isinf(sum_of_squares(exec, x.data(), kReduceBlock + 5)));
+  EXPECT_TRUE(std::isinf(sum(exec, x.data(), kReduceBlock + 5)));
+  x[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(sum_of_squares(exec, x.data(), kReduceBlock + 5)));
+  EXPECT_TRUE(std::isnan(sum(exec, x.data(), kReduceBlock + 5)));
+}
+
+TEST(Reduce, HashSeesEveryBitAndIgnoresThreads) {
+  Cpu one{1}, two{2};
+  const int64_t bytes = 4 * kReduceBlock + 13;  // a second, short block and a ragged word
+  std::vector<unsigned char> data(static_cast<size_t>(bytes), 0);
+  const uint64_t first = hash_bytes(one, data.data(), bytes);
+  EXPECT_EQ(first, hash_bytes(two, data.data(), bytes));
+  std::set<uint64_t> seen = {first};
+  size_t changes = 0;
+  for (const int64_t at : {int64_t{0}, int64_t{7}, int64_t{8}, int64_t{1000}, 4 * kReduceBlock - 1,
+                           4 * kReduceBlock, bytes - 1}) {
+    for (int bit = 0; bit < 8; ++bit) {
+      data[static_cast<size_t>(at)] = static_cast<unsigned char>(1u << bit);
+      seen.insert(hash_bytes(two, data.data(), bytes));
+      ++changes;
+    }
+    data[static_cast<size_t>(at)] = 0;
+  }
+  // Lengths matter even where the bytes are zeros.
+  for (const int64_t length : {int64_t{0}, int64_t{1}, int64_t{8}, bytes - 1}) {
+    seen.insert(hash_bytes(one, data.data(), length));
+    ++changes;
+  }
+  EXPECT_EQ(seen.size(), changes + 1);
+  EXPECT_EQ(first, hash_bytes(one, data.data(), bytes));
+}
+
+TEST(Reduce, HashSeesSwappedBlocks) {
+  Cpu exec{2};
+  std::vector<float> x(static_cast<size_t>(2 * kReduceBlock), 1);
+  std::fill(x.begin() + kReduceBlock, x.end(), 2.0f);
+  const auto bytes = static_cast<int64_t>(x.size() * sizeof(float));
+  const uint64_t before = hash_bytes(exec, x.data(), bytes);
+  std::swap_ranges(x.begin(), x.begin() + kReduceBlock, x.begin() + kReduceBlock);
+  EXPECT_NE(before, hash_bytes(exec, x.data(), bytes));
+}
+
+}  // namespace
+}  // namespace rodimus

@@ -1,0 +1,102 @@
+// Rotary embedding against golden data and the double reference, at near and far positions.
+#include "kernels/rotary.h"
+
+#include <cmath>
+
+#include "kernels/reference/rotary.h"
+#include "tests/support/compare.h"
+#include "tests/support/golden.h"
+#include "tests/support/random.h"
+#include "tests/support/tolerance.h"
+
+namespace rodimus {
+namespace {
+
+using testing::cast;
+using testing::close;
+using testing::Golden;
+using testing::to_double;
+using testing::tolerance;
+
+template <class T>
+class Rotary : public ::testing::Test {};
+using Types = ::testing::Types<float, bf16>;
+TYPED_TEST_SUITE(Rotary, Types);
+
+int64_t count(const RotaryDims& d) { return d.B * d.T * d.H * d.D; }
+
+TYPED_TEST(Rotary, MatchesReferenceAtAnyOffset) {
+  using T = TypeParam;
+  for (RotaryDims dims : {RotaryDims{1, 1, 1, 2}, {2, 5, 3, 6}, {1, 150, 1, 34}, {2, 65, 2, 64}}) {
+    for (const int64_t offset : {int64_t{0}, int64_t{1}, int64_t{63}, int64_t{1000000}}) {
+      for (const int threads : {1, 2}) {
+        SCOPED_TRACE(::testing::Message() << "T " << dims.T << " D " << dims.D << " offset "
+                                          << offset << " threads " << threads);
+        dims.offset = offset;
+        const auto x = cast<T>(testing::normal(count(dims), 1));
+        std::vector<double> want(x.size());
+        const auto x64 = to_double(x);
+        reference::rotary(want.data(), x64.data(), dims.B, dims.T, dims.H, dims.D, dims.base,
+                          offset);
+        Cpu exec{threads};
+        std::vector<T> y(x.size()), in_place = x;
+        rotary_forward(exec, y.data(), x.data(), dims);
+        EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
+        rotary_forward(exec, in_place.data(), in_place.data(), dims);
+        EXPECT_EQ(to_double(in_place), to_double(y));
+      }
+    }
+  }
+}
+
+// <rotate(x), d> = <x, rotate_backward(d)>: the backward is the transpose. It is also the inverse.
+TYPED_TEST(Rotary, BackwardIsTransposeAndInverse) {
+  using T = TypeParam;
+  const RotaryDims dims{2, 70, 3, 10, 10000, 17};
+  Cpu exec{2};
+  const auto x = cast<T>(testing::normal(count(dims), 1));
+  const auto d = cast<T>(testing::normal(count(dims), 2));
+  std::vector<T> y(x.size()), dx(x.size()), back(x.size());
+  rotary_forward(exec, y.data(), x.data(), dims);
+  rotary_backward(exec, dx.data(), d.data(), dims);
+  rotary_backward(exec, back.data(), y.data(), dims);
+  double left = 0, right = 0, scale = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    left += static_cast<double>(to_f32(y[i])) * to_f32(d[i]);
+    right += static_cast<double>(to_f32(x[i])) * to_f32(dx[i]);
+    scale += 1;
+  }
+  // Sums of `scale` products of standard normals, each off by a relative rounding.
+  EXPECT_NEAR(left, right, 4 * tolerance<T>() * std::sqrt(scale));
+  EXPECT_TRUE(close(to_double(back), to_double(x), 2 * tolerance<T>()));
+}
+
+TEST(RotaryGolden, MatchesTheAuthorsModel) {
+  for (const auto& file : testing::golden_files("ops", "rotary")) {
+    SCOPED_TRACE(testing::golden_name(file));
+    const Golden golden(file);
+    const auto shape = golden.shape("x");
+    const RotaryDims dims{shape[0],
+                          shape[1],
+                          shape[2],
+                          shape[3],
+                          static_cast<float>(golden.number("base")),
+                          static_cast<int64_t>(golden.number("offset"))};
+    Cpu exec{2};
+    const auto x = golden.f32("x"), dy = golden.f32("d_y");
+    std::vector<float> y(x.size()), dx(x.size());
+    rotary_forward(exec, y.data(), x.data(), dims);
+    rotary_backward(exec, dx.data(), dy.data(), dims);
+    EXPECT_TRUE(close(to_double(y), golden.array("y"), tolerance<float>()));
+    EXPECT_TRUE(close(to_double(dx), golden.array("d_x"), tolerance<float>()));
+  }
+}
+
+TEST(RotaryErrors, OddHead) {
+  Cpu exec{1};
+  float x[3] = {};
+  EXPECT_THROW(rotary_forward(exec, x, x, RotaryDims{1, 1, 1, 3}), Error);
+}
+
+}  // namespace
+}  // namespace rodimus
