@@ -1,0 +1,168 @@
+// Head and loss over blocks of rows: a block's logits are made, reduced, turned into their gradient
+// (in place when that is f32) and used up by the two gradient products while they are in the
+// last-level cache. Workspace: one block of logits, and of gradients in bf16.
+#include "kernels/head_loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "kernels/cpu/exp2.h"
+#include "kernels/gemm.h"
+#include "kernels/memory.h"
+#include "kernels/parallel.h"
+
+namespace rodimus {
+namespace {
+
+using simd::kLanes;
+using simd::Vec;
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// sum(exp(z)) = sum * exp(largest).
+struct LogSum {
+  float largest, sum;
+};
+
+// Online over pieces that stay in L1, so that z is read from memory once.
+LogSum log_sum(const float* z, int64_t n) {
+  constexpr int64_t kPiece = 2048;
+  float largest = kMinusInfinity;
+  Vec sum{};
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const float* piece = z + begin;
+    const int64_t count = std::min(kPiece, n - begin), whole = count / kLanes * kLanes;
+    Vec top = simd::broadcast(largest);
+    for (int64_t j = 0; j < whole; j += kLanes) top = simd::max(simd::load(piece + j), top);
+    float piece_largest = simd::horizontal_max(top);
+    for (int64_t j = whole; j < count; ++j) piece_largest = std::max(piece_largest, piece[j]);
+    // Where all is -inf so far, weights are zero, not exp(-inf + inf).
+    const float shift = piece_largest == kMinusInfinity ? 0.0f : piece_largest;
+    sum *= simd::exp2(simd::broadcast((largest - shift) * simd::kLog2e));
+    largest = piece_largest;
+    for (int64_t j = 0; j < whole; j += kLanes)
+      sum += simd::exp2((simd::load(piece + j) - shift) * simd::kLog2e);
+    if (whole < count) {
+      Vec rest = simd::broadcast(kMinusInfinity);
+      std::memcpy(&rest, piece + whole, static_cast<size_t>(count - whole) * sizeof(float));
+      sum += simd::exp2((rest - shift) * simd::kLog2e);
+    }
+  }
+  return {largest, simd::reduce_add(sum)};
+}
+
+void check_targets(const char* op, const int32_t* targets, int64_t rows, int64_t vocab) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (targets[r] != kIgnoreTarget && (targets[r] < 0 || targets[r] >= vocab)) {
+      fail(op, ": target ", targets[r], " in row ", r, ", expected 0 .. ", vocab - 1, " (vocab ",
+           vocab, ") or ", kIgnoreTarget, " for none; was the data made with another tokenizer?");
+    }
+  }
+}
+
+// cross_entropy with rows of z and dz `ld` elements apart. dz may be z.
+template <class T>
+void cross_entropy_rows(const Cpu& exec, float* losses, T* dz, const float* z, int64_t ld,
+                        const int32_t* targets, float scale, int64_t rows, int64_t vocab) {
+  parallel_rows(exec, rows, vocab, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* logits = z + r * ld;
+      const int32_t target = targets[r];
+      if (target == kIgnoreTarget) {
+        losses[r] = 0;
+        if (dz != nullptr) std::fill_n(dz + r * ld, vocab, T(0.0f));
+        continue;
+      }
+      const LogSum all = log_sum(logits, vocab);
+      losses[r] = (all.largest - logits[target]) + std::log(all.sum);
+      if (dz == nullptr) continue;
+      const float factor = scale / all.sum;
+      const float shift = all.largest;
+      const float hit =
+          factor * simd::exp2(simd::broadcast((logits[target] - shift) * simd::kLog2e))[0] - scale;
+      simd::for_lanes(vocab, [&](int64_t j, auto lanes) {
+        const Vec weight = simd::exp2((simd::load(logits + j, lanes) - shift) * simd::kLog2e);
+        simd::store(dz + r * ld + j, factor * weight, lanes);
+      });
+      dz[r * ld + target] = T(hit);
+    }
+  });
+}
+
+// Rows per block: a block's gradient product reads and writes all of dw (and of w), which many rows
+// share; their logits should still fit the last-level cache.
+int64_t block_rows(const HeadLossDims& dims) {
+  constexpr int64_t kBlockBytes = int64_t{16} << 20, kFewest = 128, kMost = 1024;
+  const int64_t fitting = kBlockBytes / (dims.vocab * static_cast<int64_t>(sizeof(float)));
+  return std::min(dims.rows, std::clamp(fitting / 64 * 64, kFewest, kMost));
+}
+
+// dx and dw null: losses only.
+template <class T>
+void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
+         float scale, const HeadLossDims& dims) {
+  CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
+        ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
+  check_targets("head_loss", targets, dims.rows, dims.vocab);
+  if (dims.rows == 0) return;
+  const int64_t block = block_rows(dims);
+  // Rows a power of two apart would compete for the same cache sets in dw's product.
+  const int64_t ld = (dims.vocab + 15) / 16 * 16 + 16;
+  const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
+  const memory::Scratch<float> logits(block * ld);
+  const memory::Scratch<T> gradients(backward && !in_place ? block * ld : 0);
+  T* dz = nullptr;
+  if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
+  for (int64_t first = 0; first < dims.rows; first += block) {
+    const int64_t rows = std::min(block, dims.rows - first);
+    const T* x_block = x + first * dims.dim;
+    gemm(exec, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
+         logits.data(), x_block, w, 0.0f);
+    cross_entropy_rows(exec, losses + first, dz, logits.data(), ld, targets + first, scale, rows,
+                       dims.vocab);
+    if (!backward) continue;
+    gemm(exec, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, dx + first * dims.dim, dz, w,
+         0.0f);
+    gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, dw, dz,
+         x_block, 1.0f);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void head_loss_forward(Cpu& exec, float* losses, const T* x, const T* w, const int32_t* targets,
+                       HeadLossDims dims) {
+  run<T>(exec, losses, nullptr, nullptr, x, w, targets, 0.0f, dims);
+}
+
+template <class T>
+void head_loss_forward_backward(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w,
+                                const int32_t* targets, float scale, HeadLossDims dims) {
+  run<T>(exec, losses, dx, dw, x, w, targets, scale, dims);
+}
+
+template <class T>
+void cross_entropy(Cpu& exec, float* losses, T* dz, const float* z, const int32_t* targets,
+                   float scale, int64_t rows, int64_t vocab) {
+  check_targets("cross_entropy", targets, rows, vocab);
+  cross_entropy_rows(exec, losses, dz, z, vocab, targets, scale, rows, vocab);
+}
+
+template void head_loss_forward(Cpu&, float*, const float*, const float*, const int32_t*,
+                                HeadLossDims);
+template void head_loss_forward(Cpu&, float*, const bf16*, const bf16*, const int32_t*,
+                                HeadLossDims);
+template void head_loss_forward_backward(Cpu&, float*, float*, float*, const float*, const float*,
+                                         const int32_t*, float, HeadLossDims);
+template void head_loss_forward_backward(Cpu&, float*, bf16*, float*, const bf16*, const bf16*,
+                                         const int32_t*, float, HeadLossDims);
+template void cross_entropy(Cpu&, float*, float*, const float*, const int32_t*, float, int64_t,
+                            int64_t);
+template void cross_entropy(Cpu&, float*, bf16*, const float*, const int32_t*, float, int64_t,
+                            int64_t);
+
+}  // namespace rodimus

@@ -1,0 +1,269 @@
+#include "kernels/head_loss.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/reference/head_loss.h"
+#include "tests/support/compare.h"
+#include "tests/support/golden.h"
+#include "tests/support/gradient.h"
+#include "tests/support/random.h"
+
+namespace rodimus::testing {
+namespace {
+
+// A logit is a sum of dim products (eps = 6e-8, growing as sqrt(dim) for sums near 1), and its
+// error is the relative error of a weight; exp and the sum over the vocabulary add a few eps.
+// Gradients carry that once more through the second product.
+constexpr double kTolerance = 2e-6;
+
+std::vector<int32_t> some_targets(int64_t rows, int64_t vocab) {
+  std::vector<int32_t> targets;
+  for (int64_t r = 0; r < rows; ++r)
+    targets.push_back(r % 5 == 3 ? kIgnoreTarget : static_cast<int32_t>(r * 7919 % vocab));
+  return targets;
+}
+
+TEST(CrossEntropyGolden, LossAndGradient) {
+  for (const auto& file : golden_files("ops", "cross_entropy")) {
+    const Golden golden(file);
+    const auto shape = golden.shape("logits");
+    const auto z = golden.f32("logits");
+    const auto targets = golden.i32("target");
+    ASSERT_EQ(golden.number("ignore_index"), kIgnoreTarget);
+    const auto counted = static_cast<double>(
+        std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; }));
+    std::vector<float> losses(targets.size()), dz(z.size());
+    Cpu exec{2};
+    cross_entropy(exec, losses.data(), dz.data(), z.data(), targets.data(),
+                  static_cast<float>(1 / counted), shape[0], shape[1]);
+    double sum = 0;
+    for (const float loss : losses) sum += loss;
+    const double mean = sum / counted, want = golden.scalar("loss");
+    EXPECT_LE(std::abs(mean - want), kTolerance * want);
+    EXPECT_TRUE(close(to_double(dz), golden.array("d_logits"), kTolerance));
+  }
+}
+
+template <class T>
+struct Case {
+  std::vector<T> x, w, dx;
+  std::vector<int32_t> targets;
+  std::vector<float> losses, losses_alone, dw;
+
+  // dw starts at `dw_before`: what was there must stay in the sum.
+  Case(HeadLossDims d, float scale, float dw_before = 0, int threads = 2)
+      : x(cast<T>(normal(d.rows * d.dim, 1))),
+        w(cast<T>(normal(d.vocab * d.dim, 2, 1 / std::sqrt(static_cast<double>(d.dim))))),
+        dx(x.size(), T(NAN)),
+        targets(some_targets(d.rows, d.vocab)),
+        losses(targets.size(), NAN),
+        losses_alone(targets.size(), NAN),
+        dw(w.size(), dw_before) {
+    Cpu exec{threads};
+    head_loss_forward(exec, losses_alone.data(), x.data(), w.data(), targets.data(), d);
+    head_loss_forward_backward(exec, losses.data(), dx.data(), dw.data(), x.data(), w.data(),
+                               targets.data(), scale, d);
+  }
+};
+
+std::vector<double> reference_losses(const std::vector<double>& x, const std::vector<double>& w,
+                                     const std::vector<int32_t>& targets, HeadLossDims d) {
+  std::vector<double> losses(targets.size());
+  reference::head_loss(losses.data(), x.data(), w.data(), targets.data(), d);
+  return losses;
+}
+
+TEST(HeadLoss, GradientsMatchComplexStep) {
+  for (const HeadLossDims d : {HeadLossDims{1, 1, 1}, {1, 3, 2}, {5, 7, 13}, {9, 4, 33}}) {
+    SCOPED_TRACE(concat(d.rows, " x ", d.dim, " x ", d.vocab));
+    constexpr float kScale = 0.37f;
+    const Case<float> got(d, kScale);
+    const auto x = to_double(got.x), w = to_double(got.w);
+    const auto loss = [&](const ComplexVector& xs, const ComplexVector& ws) {
+      ComplexVector losses(got.targets.size());
+      reference::head_loss(losses.data(), xs.data(), ws.data(), got.targets.data(), d);
+      return dot(losses, std::vector<double>(losses.size(), kScale));
+    };
+    EXPECT_TRUE(close(to_double(got.losses), reference_losses(x, w, got.targets, d), kTolerance));
+    EXPECT_TRUE(
+        close(to_double(got.dx),
+              complex_step(x, [&](const ComplexVector& z) { return loss(z, to_complex(w)); }),
+              kTolerance));
+    EXPECT_TRUE(
+        close(to_double(got.dw),
+              complex_step(w, [&](const ComplexVector& z) { return loss(to_complex(x), z); }),
+              kTolerance));
+  }
+}
+
+// dx and dw of the reference in double: weights minus one-hot, then the two products.
+void check_against_double(const HeadLossDims& d, const Case<float>& got, double scale,
+                          double dw_before) {
+  const auto x = to_double(got.x), w = to_double(got.w);
+  std::vector<double> dx(x.size()), dw(w.size(), dw_before);
+  const auto losses = reference_losses(x, w, got.targets, d);
+  for (int64_t r = 0; r < d.rows; ++r) {
+    const int32_t target = got.targets[static_cast<size_t>(r)];
+    if (target == kIgnoreTarget) continue;
+    const double* row = x.data() + r * d.dim;
+    const auto logit = [&](int64_t j) {
+      double sum = 0;
+      for (int64_t c = 0; c < d.dim; ++c) sum += row[c] * w[static_cast<size_t>(j * d.dim + c)];
+      return sum;
+    };
+    const double log_sum = losses[static_cast<size_t>(r)] + logit(target);
+    for (int64_t j = 0; j < d.vocab; ++j) {
+      const double dz = scale * (std::exp(logit(j) - log_sum) - (j == target));
+      for (int64_t c = 0; c < d.dim; ++c) {
+        dx[static_cast<size_t>(r * d.dim + c)] += dz * w[static_cast<size_t>(j * d.dim + c)];
+        dw[static_cast<size_t>(j * d.dim + c)] += dz * row[c];
+      }
+    }
+  }
+  EXPECT_TRUE(close(to_double(got.losses), losses, kTolerance));
+  EXPECT_TRUE(close(to_double(got.losses_alone), losses, kTolerance));
+  EXPECT_TRUE(close(to_double(got.dx), dx, kTolerance));
+  EXPECT_TRUE(close(to_double(got.dw), dw, kTolerance));
+}
+
+// More than one block of rows, vocabularies around vectors and pieces, and a dw that holds a sum
+// already (gradient accumulation).
+TEST(HeadLoss, MatchesDoubleAcrossBlocks) {
+  for (const HeadLossDims d : {HeadLossDims{1, 5, 7},
+                               {2, 16, 4099},
+                               {1025, 3, 31},
+                               {2100, 6, 40},
+                               {3, 33, 2048},
+                               {70, 8, 2055}}) {
+    SCOPED_TRACE(concat(d.rows, " x ", d.dim, " x ", d.vocab));
+    const Case<float> got(d, 0.125f, 0.5f);
+    check_against_double(d, got, 0.125, 0.5);
+  }
+}
+
+// dz and dx are the only values stored as bf16; sums are f32. The plain loops store logits as bf16
+// too.
+TEST(HeadLoss, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  const HeadLossDims d{40, 24, 301};
+  constexpr float kScale = 1.0f / 32;
+  const Case<bf16> got(d, kScale);
+  Case<float> exact(d, kScale);
+  for (size_t i = 0; i < exact.x.size(); ++i) exact.x[i] = to_f32(got.x[i]);
+  for (size_t i = 0; i < exact.w.size(); ++i) exact.w[i] = to_f32(got.w[i]);
+  std::fill(exact.dw.begin(), exact.dw.end(), 0.0f);
+  Cpu exec;
+  head_loss_forward_backward(exec, exact.losses.data(), exact.dx.data(), exact.dw.data(),
+                             exact.x.data(), exact.w.data(), exact.targets.data(), kScale, d);
+
+  std::vector<float> losses, dx, dw(exact.w.size());
+  for (int64_t r = 0; r < d.rows; ++r) {
+    std::vector<float> z, row_dx(static_cast<size_t>(d.dim));
+    float largest = -INFINITY, sum = 0;
+    const float* x = exact.x.data() + r * d.dim;
+    for (int64_t j = 0; j < d.vocab; ++j) {
+      float logit = 0;
+      for (int64_t c = 0; c < d.dim; ++c)
+        logit += x[c] * exact.w[static_cast<size_t>(j * d.dim + c)];
+      z.push_back(to_f32(bf16(logit)));
+      largest = std::max(largest, z.back());
+    }
+    for (const float logit : z) sum += std::exp(logit - largest);
+    const int32_t target = exact.targets[static_cast<size_t>(r)];
+    const bool counts = target != kIgnoreTarget;
+    losses.push_back(counts ? largest + std::log(sum) - z[static_cast<size_t>(target)] : 0.0f);
+    for (int64_t j = 0; counts && j < d.vocab; ++j) {
+      const float p = std::exp(z[static_cast<size_t>(j)] - largest) / sum;
+      const float dz = to_f32(bf16(kScale * (p - static_cast<float>(j == target))));
+      for (int64_t c = 0; c < d.dim; ++c) {
+        row_dx[static_cast<size_t>(c)] += dz * exact.w[static_cast<size_t>(j * d.dim + c)];
+        dw[static_cast<size_t>(j * d.dim + c)] += dz * x[c];
+      }
+    }
+    for (const float value : row_dx) dx.push_back(to_f32(bf16(value)));
+  }
+  const auto compare = [](const std::vector<double>& ours, const std::vector<float>& loops,
+                          const std::vector<float>& want) {
+    const double allowed = 2 * relative_rms(to_double(loops), to_double(want));
+    EXPECT_LE(allowed, 0.02);
+    EXPECT_TRUE(close(ours, to_double(want), allowed));
+  };
+  compare(to_double(got.losses), losses, exact.losses);
+  compare(to_double(got.dx), dx, exact.dx);
+  compare(to_double(got.dw), dw, exact.dw);
+}
+
+TEST(HeadLoss, IgnoredRowsLeaveNothing) {
+  const HeadLossDims d{11, 6, 19};
+  const Case<float> got(d, 1.0f);
+  for (int64_t r = 0; r < d.rows; ++r) {
+    const bool ignored = got.targets[static_cast<size_t>(r)] == kIgnoreTarget;
+    EXPECT_EQ(got.losses[static_cast<size_t>(r)] == 0, ignored);
+    for (int64_t c = 0; c < d.dim; ++c)
+      EXPECT_EQ(got.dx[static_cast<size_t>(r * d.dim + c)] == 0, ignored);
+  }
+}
+
+TEST(HeadLoss, CrossEntropyBitsDoNotDependOnThreads) {
+  constexpr int64_t kRows = 37, kVocab = 3001;
+  const auto z = cast<float>(normal(kRows * kVocab, 4, 3));
+  const auto targets = some_targets(kRows, kVocab);
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 3}) {
+    std::vector<float> out(kRows + kRows * kVocab);
+    Cpu exec{threads};
+    cross_entropy(exec, out.data(), out.data() + kRows, z.data(), targets.data(), 0.1f, kRows,
+                  kVocab);
+    results.push_back(out);
+  }
+  EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), results[0].size() * 4), 0);
+  EXPECT_EQ(std::memcmp(results[0].data(), results[2].data(), results[0].size() * 4), 0);
+}
+
+// Logits of any size: exact to f32 around +-1e4, -inf is a weight of zero, NaN is never lost.
+TEST(HeadLoss, ExtremeLogits) {
+  constexpr int64_t kVocab = 2100;
+  Cpu exec;
+  const int32_t target = 2050;
+  std::vector<float> z(kVocab, -INFINITY), dz(kVocab);
+  z[2] = 1e4f, z[2050] = 1e4f - 1;
+  float loss = NAN;
+  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  EXPECT_NEAR(loss, 1 + std::log1p(std::exp(-1.0)), 1e-6);
+  EXPECT_NEAR(dz[2], 1 / (1 + std::exp(-1.0)), 1e-6);
+  EXPECT_NEAR(dz[2050], 1 / (1 + std::exp(1.0)) - 1, 1e-6);
+  EXPECT_EQ(dz[0], 0);
+  z.assign(kVocab, -INFINITY), z[2050] = 3;  // the first piece is all -inf
+  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  EXPECT_EQ(loss, 0);
+  for (const size_t at : {0, 9, 2047, 2050, 2099}) {
+    auto bad = cast<float>(normal(kVocab, 5));
+    bad[at] = NAN;
+    cross_entropy(exec, &loss, dz.data(), bad.data(), &target, 1.0f, 1, kVocab);
+    EXPECT_TRUE(std::isnan(loss) && std::isnan(dz[7])) << at;
+  }
+}
+
+TEST(HeadLoss, NamesTheBadTarget) {
+  const std::vector<float> x(6, 1.0f), w(10, 1.0f);
+  std::vector<float> losses(3, 42.0f);
+  for (const int32_t bad : {5, -1, -99}) {
+    const std::vector<int32_t> targets = {0, kIgnoreTarget, bad};
+    Cpu exec;
+    try {
+      head_loss_forward(exec, losses.data(), x.data(), w.data(), targets.data(), {3, 2, 5});
+      ADD_FAILURE() << "accepted " << bad;
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      for (const std::string& part : {concat("target ", bad), concat("row 2"), concat("vocab 5")})
+        EXPECT_NE(text.find(part), std::string::npos) << text;
+    }
+    EXPECT_EQ(losses[0], 42.0f);  // nothing was computed
+  }
+}
+
+}  // namespace
+}  // namespace rodimus::testing
