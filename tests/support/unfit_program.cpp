@@ -9,7 +9,7 @@ constinit const CpuFeatures cpu_features_built_for = CpuFeatures{1} << 31;
 }
 
 namespace {
-const int initialised = std::puts("static initialiser ran");
+const int initialised = std::fputs("static initialiser ran\n", stderr);
 }
 
 int main() { return initialised < 0; }
