@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Checks the architecture: who includes whom, where vendor headers may appear, and file layout.
+
+    scripts/check_includes.py [ROOT]       prints one line per violation; exit code 1 if there are any
+    scripts/check_includes.py --self-test  plants each kind of violation and sees that it is found
+
+Rules
+  arrows    a folder includes only itself and the folders named for it in ARROWS.
+  path      a quoted include is the path from the root and names an existing file.
+  vendor    a vendor header stays in its room (VENDOR).
+  listed    every source file is named in a CMakeLists.txt, so none is silently left out.
+  op        kernels/<op>.h comes with reference/<op>.h, cpu/<op>.cpp and tests/kernels/<op>_test.cpp.
+  test name sources under tests/ are <stem>_test.cpp, except in tests/support/ and tests/simt/.
+  guard     a header starts with #pragma once.
+  length    no code file is longer than MAX_LINES.
+"""
+import posixpath
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+MAX_LINES = 500
+# tests/ and bench/ may include everything; nobody includes them. A single file stands for itself.
+ARROWS = {
+    "kernels": [],
+    "autograd": ["kernels"],
+    # Layers say what is computed, autograd how: only the vocabulary of kernels is for them.
+    "layers": ["autograd", "kernels/check.h", "kernels/dtype.h", "kernels/exec.h"],
+    "data": ["kernels/check.h"],
+    "dist": ["autograd", "kernels"],
+    "checkpoints": ["dist", "layers", "autograd", "kernels"],
+    "train": ["checkpoints", "dist", "data", "layers", "autograd", "kernels"],
+}
+FREE = ("tests", "bench")
+# Pattern of the header -> path prefixes that may include it.
+VENDOR = [
+    (r"mpi\.h", ["dist/", "tests/dist/"]),
+    (r"H5\w*\.h|hdf5(_hl)?\.h", ["checkpoints/", "tests/checkpoints/", "tests/support/"]),
+    (r"oneapi/.*|dnnl.*", ["kernels/cpu/"]),
+    (r"sentencepiece.*", ["data/"]),
+    (r"nccl\.h", ["dist/nccl", "tests/simt/"]),
+    (r"cuda.*|cublas.*|curand.*|cub/.*|cooperative_groups.*|mma\.h|nv\w*/.*",
+     ["kernels/cuda/", "dist/nccl", "tests/simt/"]),
+    (r"[a-z]+intrin\.h|arm_neon\.h|arm_sve\.h", ["kernels/"]),
+    (r"CLI/.*|toml\+\+/.*|toml\.hpp|toml\+\+\.h", ["train/"]),
+    (r"gtest/.*|gmock/.*", ["tests/"]),
+    (r"benchmark/.*", ["bench/"]),
+]
+# Headers directly in kernels/ that are vocabulary or tools, not ops.
+INFRASTRUCTURE = {"check", "dtype", "exec", "memory", "parallel", "simd"}
+HEADERS = {".h", ".cuh"}
+SOURCES = {".cpp", ".cu"}
+SCRIPTS = {".py", ".sh", ".cmake"}
+CODE_FOLDERS = [*ARROWS, *FREE, "scripts", "cmake", ".ci"]
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
+
+
+def code_files(root):
+    for folder in CODE_FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and (path.suffix in HEADERS | SOURCES | SCRIPTS or
+                                   path.name == "CMakeLists.txt" or folder == ".ci"):
+                yield path.relative_to(root)
+
+
+def includes(path):
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if match := INCLUDE.match(line):
+            yield number, match[1], match[2]
+
+
+def covers(allowed, target):
+    """Whether `allowed`, a folder or one file, contains the header `target`."""
+    return target == allowed or target.startswith(allowed + "/")
+
+
+def check_include(root, file, number, quoted, angled):
+    where = f"{file.as_posix()}:{number}"
+    header = quoted or angled
+    for pattern, rooms in VENDOR:
+        if re.fullmatch(pattern, header) and not (quoted and (root / quoted).is_file()):
+            if not file.as_posix().startswith(tuple(rooms)):
+                yield f"{where}: vendor: <{header}> is for {', '.join(rooms)} only"
+            return
+    own = file.parts[0]
+    if quoted and not (root / quoted).is_file():
+        yield f'{where}: path: "{quoted}" is not the path of a file, seen from the root'
+    elif angled and angled.split("/")[0] in ARROWS:
+        yield f"{where}: path: <{angled}> is a file of the project, use quotes"
+    elif quoted and own not in FREE:
+        if quoted.startswith("kernels/reference/") and not file.as_posix().startswith(
+                "kernels/reference/"):
+            yield f'{where}: arrows: "{quoted}" is a specification, only for tests'
+        elif not any(covers(allowed, quoted) for allowed in [own, *ARROWS.get(own, [])]):
+            may = ", ".join(ARROWS.get(own, [])) or "nothing"
+            yield f'{where}: arrows: {own} may include {may} (and itself), not "{quoted}"'
+
+
+def listed_sources(root):
+    """Every source named in a CMakeLists.txt, as a path from the root."""
+    found = set()
+    for lists in [root / "CMakeLists.txt", *root.glob("*/**/CMakeLists.txt")]:
+        folder = lists.parent.relative_to(root)
+        if folder.parts and folder.parts[0] not in CODE_FOLDERS:
+            continue
+        text = re.sub(r"#.*", "", lists.read_text())
+        for name in re.findall(r"[\w./-]+\.(?:cpp|cu)\b", text):
+            found.add(posixpath.normpath((folder / name).as_posix()))
+        for name in re.findall(r"\brodimus_\w*test\s*\(\s*([\w./-]+)", text):
+            found.add(f"tests/{name}.cpp")
+    return found
+
+
+def check_layout(root, files):
+    present = {file.as_posix() for file in files}
+    listed = listed_sources(root)
+    for file in files:
+        name = file.as_posix()
+        lines = (root / file).read_text().splitlines()
+        if len(lines) > MAX_LINES:
+            yield f"{name}: length: {len(lines)} lines, the limit is {MAX_LINES}"
+        if file.suffix in HEADERS and "#pragma once" not in lines:
+            yield f"{name}: guard: no #pragma once"
+        if file.suffix in SOURCES and name not in listed:
+            yield f"{name}: listed: no CMakeLists.txt names it"
+        if (file.suffix in SOURCES and file.parts[0] == "tests" and
+                file.parts[1] not in ("support", "simt") and not file.stem.endswith("_test")):
+            yield f"{name}: test name: sources under tests/ are <stem>_test.cpp"
+        if len(file.parts) == 2 and file.parts[0] == "kernels" and file.suffix == ".h":
+            stem = file.stem
+            wanted = [f"kernels/reference/{stem}.h", f"kernels/cpu/{stem}.cpp",
+                      f"tests/kernels/{stem}_test.cpp"]
+            for path in wanted if stem not in INFRASTRUCTURE else []:
+                if path not in present:
+                    yield f"{name}: op: {path} is missing"
+
+
+def check(root):
+    files = list(code_files(root))
+    problems = []
+    for file in files:
+        if file.suffix in HEADERS | SOURCES:
+            for number, quoted, angled in includes(root / file):
+                problems += check_include(root, file, number, quoted, angled)
+    return problems + list(check_layout(root, files))
+
+
+# A tree that obeys every rule; each plant below breaks one of them.
+CLEAN = {
+    "CMakeLists.txt": "add_executable(rodimus train/main.cpp)\n",
+    "kernels/check.h": "#pragma once\n",
+    "kernels/exec.h": '#pragma once\n#include "kernels/check.h"\n',
+    "kernels/norm.h": '#pragma once\n#include "kernels/exec.h"\n',
+    "kernels/reference/norm.h": "#pragma once\n",
+    "kernels/cpu/norm.cpp": '#include "kernels/norm.h"\n#include <immintrin.h>\n',
+    "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\n",
+    "autograd/norm.h": '#pragma once\n#include "kernels/norm.h"\n',
+    "layers/linear.h": '#pragma once\n#include "autograd/norm.h"\n#include "kernels/exec.h"\n',
+    "data/shard.h": '#pragma once\n#include "kernels/check.h"\n',
+    "dist/mpi.cpp": '#include <mpi.h>\n#include "autograd/norm.h"\n',
+    "dist/CMakeLists.txt": "add_library(dist mpi.cpp)\n",
+    "checkpoints/save.h": '#pragma once\n#include "layers/linear.h"\n#include <hdf5.h>\n',
+    "train/main.cpp": '#include <CLI/CLI.hpp>\n#include <vector>\n#include "data/shard.h"\n',
+    "tests/kernels/norm_test.cpp": '#include <gtest/gtest.h>\n#include "kernels/reference/norm.h"\n',
+    "tests/CMakeLists.txt": "rodimus_test(kernels/norm_test kernels)\n",
+}
+PLANTS = [  # (rule, file, its content)
+    ("arrows", "kernels/norm.h", '#pragma once\n#include "autograd/norm.h"\n'),
+    ("arrows", "autograd/norm.h", '#pragma once\n#include "layers/linear.h"\n'),
+    ("arrows", "layers/linear.h", '#pragma once\n#include "kernels/norm.h"\n'),
+    ("arrows", "layers/linear.h", '#pragma once\n#include "data/shard.h"\n'),
+    ("arrows", "data/shard.h", '#pragma once\n#include "kernels/exec.h"\n'),
+    ("arrows", "dist/mpi.cpp", ' # include "layers/linear.h"\n'),
+    ("arrows", "checkpoints/save.h", '#pragma once\n#include "data/shard.h"\n'),
+    ("arrows", "kernels/cpu/norm.cpp", '#include "kernels/reference/norm.h"\n'),
+    ("arrows", "train/main.cpp", '#include "tests/kernels/norm_test.cpp"\n'),
+    ("path", "autograd/norm.h", '#pragma once\n#include "norm.h"\n'),
+    ("path", "layers/linear.h", '#pragma once\n#include "../data/shard.h"\n'),
+    ("path", "layers/linear.h", "#pragma once\n#include <data/shard.h>\n"),
+    ("vendor", "train/main.cpp", "#include <mpi.h>\n"),
+    ("vendor", "train/main.cpp", '#include "mpi.h"\n'),
+    ("vendor", "data/shard.h", "#pragma once\n#include <hdf5.h>\n"),
+    ("vendor", "autograd/norm.h", "#pragma once\n#include <oneapi/dnnl/dnnl.hpp>\n"),
+    ("vendor", "kernels/norm.h", "#pragma once\n#include <cuda_runtime.h>\n"),
+    ("vendor", "kernels/norm.h", "#pragma once\n#include <cublasLt.h>\n"),
+    ("vendor", "dist/mpi.cpp", "#include <nccl.h>\n"),
+    ("vendor", "train/main.cpp", "#include <sentencepiece_processor.h>\n"),
+    ("vendor", "layers/linear.h", "#pragma once\n#include <immintrin.h>\n"),
+    ("vendor", "data/shard.h", "#pragma once\n#include <toml++/toml.h>\n"),
+    ("vendor", "data/shard.h", "#pragma once\n#include <CLI/CLI.hpp>\n"),
+    ("vendor", "train/main.cpp", "#include <gtest/gtest.h>\n"),
+    ("listed", "train/forgotten.cpp", ""),
+    ("listed", "tests/kernels/other_test.cpp", ""),
+    ("listed", "kernels/CMakeLists.txt", "add_library(kernels)  # cpu/norm.cpp\n"),
+    ("op", "kernels/memory_bound.h", "#pragma once\n"),
+    ("test name", "tests/kernels/helper.cpp", ""),
+    ("guard", "kernels/check.h", "namespace rodimus {}\n"),
+    ("length", "train/main.cpp", "\n" * (MAX_LINES + 1)),
+    ("length", "scripts/long.py", "\n" * (MAX_LINES + 1)),
+]
+
+
+def self_test():
+    failures = 0
+    for rule, name, content in [(None, "scripts/none.py", ""), *PLANTS]:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for path, text in {**CLEAN, name: content}.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text)
+            problems = check(root)
+        good = any(f": {rule}: " in problem for problem in problems) if rule else not problems
+        if not good:
+            failures += 1
+            print(f"self-test: wanted {rule or 'no'} violation in {name}: {content[:70]!r}, "
+                  f"got {problems}")
+    print(f"check_includes: self-test: {len(PLANTS) + 1 - failures} of {len(PLANTS) + 1} passed")
+    return failures == 0
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        return 0 if self_test() else 1
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        print(__doc__)
+        return 2
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent
+    problems = check(root)
+    for problem in problems:
+        print(problem)
+    print(f"check_includes: {len(problems)} violations")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+# Sourced by the other scripts: where the project is, how messages look, how MPI and OpenMP behave
+# when tests and the demo put several ranks on few cores.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2034  # read by the scripts that source this one
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Compile jobs: one per core, but a template-heavy file takes up to 1.5 GB, and a build that swaps
+# is slower than one with fewer jobs.
+compile_jobs() {
+  local cores by_memory
+  cores=$(nproc)
+  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 1.5e6) }' /proc/meminfo)
+  ((by_memory >= 1)) || by_memory=1
+  echo $((cores < by_memory ? cores : by_memory))
+}
+
+# For ranks started by mpirun on this machine. A value that the user has set wins.
+export_mpi_defaults() {
+  # In a container the user is root, and mpirun asks to be told that this is meant.
+  if [[ $(id -u) -eq 0 ]]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  fi
+  # More ranks than cores is normal here: a three-rank test on a two-core machine.
+  export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+  export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
+  # OpenMP threads that wait for work must sleep, not spin on the core that another rank needs.
+  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+}

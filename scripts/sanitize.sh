@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The whole suite under AddressSanitizer (with leak check) and UndefinedBehaviorSanitizer, built in
+# build-asan/. Options go to ctest: scripts/sanitize.sh -R data/
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_init_order=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+export UBSAN_OPTIONS=print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
+# The option string is split at blanks and colons, so the path is quoted.
+export LSAN_OPTIONS="suppressions='$ROOT/scripts/lsan.supp':print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
+exec "$ROOT/scripts/test.sh" --dir build-asan -DRODIMUS_SANITIZE=ON "$@"

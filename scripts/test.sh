@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Set-up, build, all tests. CMake options come first, everything else goes to ctest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/test.sh [--dir DIR] [-DNAME=VALUE]... [CTEST OPTION]...
+
+  --dir DIR       build folder, relative to the project (default: build)
+  -DNAME=VALUE    passed to CMake
+  others          passed to ctest: -R REGEX picks tests, -V shows their output
+
+Example: scripts/test.sh -R kernels/
+TEXT
+}
+
+dir=build
+build_options=()
+ctest_options=()
+while (($# > 0)); do
+  case $1 in
+    --dir)
+      (($# > 1)) || die "test.sh: --dir needs a value"
+      dir=$2
+      shift
+      ;;
+    -D*) build_options+=("$1") ;;
+    -h | --help) usage; exit 0 ;;
+    *) ctest_options+=("$1") ;;
+  esac
+  shift
+done
+[[ $dir = /* ]] || dir=$ROOT/$dir
+
+"$ROOT/scripts/setup.sh"
+"$ROOT/scripts/build.sh" --dir "$dir" "${build_options[@]}"
+
+export_mpi_defaults
+# Two threads see every parallel path, and tests of several ranks share the cores with others.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$(nproc)" "${ctest_options[@]}"
