@@ -1,4 +1,5 @@
-// The configuration of a run: TOML file, then --set key=value in order. Every key is a field here; docs/config in README.
+// The configuration of a run: TOML file, then --set key=value in order. Every key is a field here;
+// docs/config in README.
 #pragma once
 
 #include <cstdint>
@@ -13,46 +14,48 @@ namespace rodimus {
 struct DataConfig {
   std::vector<std::string> train;  // shard files, prefixes or folders
   std::vector<std::string> val;
-  std::string tokenizer;           // SentencePiece model; "" = none (no bytes per token, no text)
-  int64_t seq_len = 1024;          // T
-  bool reset_documents = false;    // state, convolution and attention do not cross document borders
+  std::string tokenizer;         // SentencePiece model; "" = none (no bytes per token, no text)
+  int64_t seq_len = 1024;        // T
+  bool reset_documents = false;  // state, convolution and attention do not cross document borders
   bool shuffle = true;
-  bool verify = true;              // checksums of the shards at start
+  bool verify = true;  // checksums of the shards at start
 };
 
 struct OptimizerConfig {
-  double lr = 3e-4;                // peak
+  double lr = 3e-4;  // peak
   double min_lr = 3e-5;
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.1;
-  double clip = 1.0;               // global gradient norm; 0 = no clipping
+  double clip = 1.0;                // global gradient norm; 0 = no clipping
   std::string schedule = "cosine";  // "cosine", "wsd" (warm-up, stable, decay) or "constant"
   int64_t warmup_steps = 100;
-  int64_t decay_steps = 0;         // wsd: length of the final decay; 0 = a tenth of the steps
+  int64_t decay_steps = 0;  // wsd: length of the final decay; 0 = a tenth of the steps
 };
 
 struct RunConfig {
   std::string output = "runs/default";  // folder of checkpoints, metrics.jsonl, config.toml
   int64_t steps = 1000;
-  int64_t global_batch = 8;        // sequences per optimizer step, over all ranks
-  int64_t micro_batch = 0;         // sequences per forward pass and rank; 0 = global_batch / ranks
+  int64_t global_batch = 8;  // sequences per optimizer step, over all ranks
+  int64_t micro_batch = 0;   // sequences per forward pass and rank; 0 = global_batch / ranks
   uint64_t seed = 1;
-  std::string compute = "auto";    // "f32", "bf16", "auto": bf16 where the CPU multiplies it in hardware
-  std::string device = "auto";     // "auto", "cpu"
-  int threads = 0;                 // per rank; 0 = cores / ranks on this node
-  bool recompute = false;          // recompute activations per block
-  int64_t eval_every = 0;          // steps; 0 = only at the end
-  int64_t eval_batches = 0;        // 0 = all of data.val
+  std::string compute =
+      "auto";  // "f32", "bf16", "auto": bf16 where the CPU multiplies it in hardware
+  std::string device = "auto";  // "auto", "cpu"
+  int threads = 0;              // per rank; 0 = cores / ranks on this node
+  bool recompute = false;       // recompute activations per block
+  int64_t eval_every = 0;       // steps; 0 = only at the end
+  int64_t eval_batches = 0;     // 0 = all of data.val
   int64_t log_every = 1;
-  int64_t check_every = 0;         // steps between checks that all ranks hold the same parameters; 0 = at start only
-  int64_t max_skipped = 20;        // consecutive non-finite steps before the run stops
-  double peak_gflops = 0;          // per rank, for MFU; 0 = measured at start
+  int64_t check_every =
+      0;  // steps between checks that all ranks hold the same parameters; 0 = at start only
+  int64_t max_skipped = 20;  // consecutive non-finite steps before the run stops
+  double peak_gflops = 0;    // per rank, for MFU; 0 = measured at start
 };
 
 struct CheckpointConfig {
-  int64_t every = 500;             // steps; 0 = only at the end and on signals
-  int64_t keep_last = 3;           // 0 = all
-  int64_t keep_every = 0;          // additionally keep multiples of this; 0 = none
+  int64_t every = 500;     // steps; 0 = only at the end and on signals
+  int64_t keep_last = 3;   // 0 = all
+  int64_t keep_every = 0;  // additionally keep multiples of this; 0 = none
 };
 
 struct Config {
@@ -63,18 +66,23 @@ struct Config {
   CheckpointConfig checkpoint;
 };
 
-// Reads `file` and applies `overrides` ("section.key=value", value in TOML syntax, bare words taken as strings). An unknown key is
-// an error that names the nearest known one; a wrong type or an impossible value names key, value and what is possible.
-// Does not look at data or ranks.
+// Reads `file` and applies `overrides` ("section.key=value", value in TOML syntax, bare words taken
+// as strings). An unknown key is an error that names the nearest known one; a wrong type or an
+// impossible value names key, value and what is possible; both name file and line. Does not look at
+// data or ranks: model.vocab_size may still be 0, data.train empty.
 Config load_config(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
 // The same from text (checkpoints hold it); `origin` names it in errors.
-Config parse_config(const std::string& toml, const std::string& origin, const std::vector<std::string>& overrides);
+Config parse_config(const std::string& toml, const std::string& origin,
+                    const std::vector<std::string>& overrides);
 
 // The full configuration as TOML: parse_config(to_toml(c)) == c.
 std::string to_toml(const Config& config);
 
 // Checks that need the number of ranks: batch divisible and so on. Resolves micro_batch.
 void resolve_for_ranks(Config& config, int world_size);
+
+// All keys with their defaults, possible values and meaning, as a commented TOML file.
+std::string config_reference();
 
 }  // namespace rodimus
