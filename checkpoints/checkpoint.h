@@ -1,5 +1,6 @@
-// Checkpoints: one HDF5 file per rank plus checkpoint.h5, whose virtual datasets show every tensor
-// whole. See docs/formats.md.
+// Checkpoints: a folder step_00001000 with one HDF5 file per rank (its share of the flat buffers),
+// checkpoint.h5, whose virtual datasets show every tensor whole, and manifest.json with the size
+// and the checksum of each file. See docs/formats.md.
 #pragma once
 
 #include <cstdint>
@@ -52,18 +53,48 @@ struct OwnedArray {
   const float* data;
 };
 
-// Writes run_folder/step_XXXXXXXX, all ranks together. Commit: write under a temporary name, close,
-// re-open and verify, fsync files and folder, rename, fsync the parent. On failure anywhere (disk
-// full, no permission) every rank throws the same Error, the temporary folder is removed, and older
-// checkpoints are untouched. Returns the committed folder.
+// One save of run_folder/step_XXXXXXXX by all ranks, in three steps, because the long one can run
+// beside training: the constructor and commit() are collective, write() talks to nobody and may run
+// on another thread. The run folder must be shared by all ranks (one node, or a network file
+// system).
+//   CheckpointSave save(...);          // agrees on a name, makes the temporary folder
+//   std::thread([&] { save.write(); })  // this rank's file: write, close, re-open, compare, fsync
+//   ... join ...
+//   save.commit(communicator);         // checkpoint.h5, manifest.json, fsync, rename, fsync
+// A failure anywhere (disk full, no permission) makes the constructor or commit() throw the same
+// Error on every rank; the temporary folder is then removed and older checkpoints are untouched. A
+// process killed at any moment leaves at most a temporary folder, which readers ignore and
+// prune_checkpoints removes. A folder of the same step is replaced, and stays whole until then.
+class CheckpointSave {
+ public:
+  // Every rank passes the same state and layout (its step, sample and tensors are checked; of the
+  // texts those of rank 0 are kept), the ranges of the ranks cover [0, layout.size) in order. The
+  // memory of `arrays` must stay as it is until write() returns.
+  CheckpointSave(const std::filesystem::path& run_folder, const TrainState& state,
+                 const FlatLayout& layout, Range owned, std::span<const OwnedArray> arrays,
+                 Communicator& communicator);
+  ~CheckpointSave();  // not committed: rank 0 removes the temporary folder
+  CheckpointSave(CheckpointSave&&) noexcept;
+  CheckpointSave& operator=(CheckpointSave&&) = delete;
+
+  void write() noexcept;                                     // keeps its error for commit()
+  std::filesystem::path commit(Communicator& communicator);  // the committed folder
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// The three steps at once.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder,
                                       const TrainState& state, const FlatLayout& layout,
                                       Range owned, std::span<const OwnedArray> arrays,
                                       Communicator& communicator);
 
 // A committed checkpoint, opened for reading by one process (each rank opens its own). The
-// constructor checks presence, size and identity of every file; read() checks the checksums of what
-// it reads. Errors name the file and, where known, the tensor.
+// constructor checks presence, size and identity of every file and the checksums of manifest.json
+// and checkpoint.h5, which costs milliseconds; read() checks the checksums of the chunks it reads.
+// Errors name the file and, where known, the tensor. Any thread may read.
 class CheckpointReader {
  public:
   explicit CheckpointReader(const std::filesystem::path& step_folder);
@@ -77,12 +108,14 @@ class CheckpointReader {
   int world_size() const;  // of the run that wrote it
   const std::vector<std::string>& groups() const;
 
-  // Elements [range.begin, range.end) of the flat array `group` as this checkpoint's layout numbers
-  // them; gaps become zeros.
+  // Elements [range.begin, range.end) of the flat array `group` as `layout` numbers them; gaps
+  // become zeros. Tensors are found by name, so a model with other alignment or order reads right.
+  void read(const std::string& group, const FlatLayout& layout, Range range, float* out) const;
+  // The same by this checkpoint's own layout.
   void read(const std::string& group, Range range, float* out) const;
   // One whole tensor.
   std::vector<float> read_tensor(const std::string& group, const std::string& name) const;
-  // Reads everything once, for its checksums.
+  // Reads every byte of every file once: throws Error when any of them changed since the save.
   void verify() const;
 
  private:
@@ -91,20 +124,22 @@ class CheckpointReader {
 };
 
 // Throws Error naming the first difference (missing, extra, shape) between what the model needs and
-// what the checkpoint has.
+// what the checkpoint has. Offsets may differ: read() with the model's layout.
 void require_same_tensors(const FlatLayout& model, const CheckpointReader& checkpoint);
 
-// Committed folders of a run, ascending by step. Temporary and foreign folders are ignored.
+// Committed folders of a run, ascending by step. Temporary and foreign folders are ignored; a run
+// folder that does not exist has none.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_folder);
 
-// The newest checkpoint that passes verify(); `problems` receives one line per newer one that does
-// not.
+// The newest checkpoint that passes verify(); `problems` (may be null) receives one line per newer
+// one that does not.
 std::optional<std::filesystem::path> newest_sound_checkpoint(
     const std::filesystem::path& run_folder, std::vector<std::string>* problems);
 
 // Removes temporary folders that a killed save left behind, and checkpoints beyond the newest
 // keep_last, except those whose step is a multiple of keep_every (0 = none). keep_last 0 keeps all.
-// The folder `keep` is never removed.
+// The folder `keep` (may be empty) is never removed. Call it on one rank, and not while a save of
+// this run is under way.
 void prune_checkpoints(const std::filesystem::path& run_folder, int64_t keep_last,
                        int64_t keep_every, const std::filesystem::path& keep);
 

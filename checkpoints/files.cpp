@@ -1,0 +1,140 @@
+#include "checkpoints/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "checkpoints/xxh64.h"
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+class File {
+ public:
+  File(const std::filesystem::path& path, int flags, std::string_view action)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+    if (fd_ < 0) fail_errno(action, path, errno);
+  }
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int fd() const { return fd_; }
+  // Network file systems report a failed write only here.
+  int close() { return ::close(std::exchange(fd_, -1)); }
+
+ private:
+  int fd_;
+};
+
+template <class Take>
+void read_blocks(const std::filesystem::path& path, Take take) {
+  const File file(path, O_RDONLY, "cannot read");
+  std::vector<std::byte> block(1 << 20);
+  while (true) {
+    const ssize_t got = ::read(file.fd(), block.data(), block.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno("cannot read", path, errno);
+    if (got == 0) return;
+    take(std::span<const std::byte>(block.data(), static_cast<size_t>(got)));
+  }
+}
+
+}  // namespace
+
+std::string_view advice_for(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return "; free space or change run.output";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOTDIR:
+      return "; change run.output to a folder that can be written";
+    default:
+      return "";
+  }
+}
+
+void fail_errno(std::string_view action, const std::filesystem::path& path, int error) {
+  fail(action, " ", path.string(), ": ", std::strerror(error), advice_for(error));
+}
+
+FileSum sum_of_file(const std::filesystem::path& file) {
+  FileSum sum;
+  Xxh64 hash;
+  read_blocks(file, [&](std::span<const std::byte> bytes) {
+    sum.size += static_cast<int64_t>(bytes.size());
+    hash.update(bytes);
+  });
+  sum.xxh64 = hash.digest();
+  return sum;
+}
+
+int64_t size_of_file(const std::filesystem::path& file) {
+  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  struct stat status = {};
+  const bool known = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  ::close(fd);
+  return known ? static_cast<int64_t>(status.st_size) : -1;
+}
+
+std::string read_text_file(const std::filesystem::path& file) {
+  std::string text;
+  read_blocks(file, [&](std::span<const std::byte> bytes) {
+    text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  });
+  return text;
+}
+
+void write_text_file(const std::filesystem::path& file, std::string_view text) {
+  File out(file, O_WRONLY | O_CREAT | O_TRUNC, "cannot write");
+  while (!text.empty()) {
+    const ssize_t written = ::write(out.fd(), text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_errno("cannot write", file, errno);
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  if (::fsync(out.fd()) != 0 || out.close() != 0) fail_errno("cannot write", file, errno);
+}
+
+void sync_path(const std::filesystem::path& path) {
+  const File file(path, O_RDONLY, "cannot open");
+  // Some file systems have no fsync of folders, and say so by EINVAL.
+  if (::fsync(file.fd()) != 0 && errno != EINVAL) fail_errno("cannot write", path, errno);
+}
+
+void replace_folder(const std::filesystem::path& from, const std::filesystem::path& to,
+                    const std::filesystem::path& aside) {
+  const auto rename = [](const std::filesystem::path& a, const std::filesystem::path& b) {
+    if (::rename(a.c_str(), b.c_str()) != 0) fail_errno("cannot rename to", b, errno);
+  };
+  std::error_code ignored;
+  if (!std::filesystem::exists(to, ignored)) return rename(from, to);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    std::filesystem::remove_all(from, ignored);  // now the old one
+    return;
+  }
+  rename(to, aside);
+  try {
+    rename(from, to);
+  } catch (...) {
+    ::rename(aside.c_str(), to.c_str());
+    throw;
+  }
+  std::filesystem::remove_all(aside, ignored);
+}
+
+}  // namespace rodimus

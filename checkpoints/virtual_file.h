@@ -1,0 +1,16 @@
+// checkpoint.h5: /<group>/<tensor> are virtual datasets that show each tensor whole, in its shape,
+// from its pieces in the rank files beside it; a piece whose file is missing reads as NaN.
+// /metadata (JSON), /state_json and /config_toml are texts.
+#pragma once
+
+#include <filesystem>
+
+#include "checkpoints/metadata.h"
+
+namespace rodimus {
+
+// Both take the HDF5 session themselves.
+void write_virtual_file(const std::filesystem::path& file, const Metadata& metadata);
+Metadata read_virtual_file(const std::filesystem::path& file);
+
+}  // namespace rodimus
