@@ -1,0 +1,98 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+// The shard that item i of a running total belongs to; empty shards own nothing.
+template <class T>
+size_t owner(const std::vector<T>& first, T i) {
+  return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), i) - first.begin()) - 1;
+}
+
+}  // namespace
+
+Dataset::Dataset(const DatasetConfig& config)
+    : first_window_{0},
+      first_document_{0},
+      seq_len_(config.seq_len),
+      vocab_size_(config.vocab_size) {
+  CHECK(seq_len_ >= 1 && vocab_size_ >= 1, "Dataset: seq_len = ", seq_len_,
+        ", vocab_size = ", vocab_size_, ", both must be at least 1");
+  if (config.paths.empty()) fail("no data: the list of shards is empty");
+  const Shard* hash_source = nullptr;
+  for (const auto& path : config.paths) {
+    for (const auto& prefix : find_shards(path)) {
+      shards_.emplace_back(prefix, config.document_delimiter);
+    }
+  }
+  for (const Shard& shard : shards_) {
+    if (config.verify) shard.verify(vocab_size_);
+    const std::string hash = shard.info() ? shard.info()->tokenizer_hash : "";
+    if (!hash.empty() && hash_source == nullptr) {
+      tokenizer_hash_ = hash;
+      hash_source = &shard;
+    } else if (!hash.empty() && hash != tokenizer_hash_) {
+      fail(shard.path().native(), " was written with tokenizer ", hash, ", ",
+           hash_source->path().native(), " with ", tokenizer_hash_,
+           "; tokenize both with the same --tokenizer");
+    }
+    const int64_t windows = (shard.tokens() - 1) / seq_len_;
+    first_window_.push_back(first_window_.back() + static_cast<uint64_t>(windows));
+    first_document_.push_back(first_document_.back() + shard.documents());
+  }
+  if (windows() == 0) {
+    fail("no shard holds ", seq_len_ + 1, " tokens, which one window of seq_len ", seq_len_,
+         " needs: ", shards_.size(), " shard(s) with ", tokens(), " tokens in all, the first is ",
+         shards_.front().path().native(), "; lower seq_len or add text");
+  }
+}
+
+int64_t Dataset::tokens() const {
+  int64_t total = 0;
+  for (const Shard& shard : shards_) total += shard.tokens();
+  return total;
+}
+
+std::optional<int64_t> Dataset::text_bytes() const {
+  int64_t total = 0;
+  for (const Shard& shard : shards_) {
+    if (!shard.info()) return std::nullopt;
+    total += shard.info()->text_bytes;
+  }
+  return total;
+}
+
+void Dataset::read(uint64_t w, int32_t* tokens, int32_t* starts) const {
+  CHECK(w < windows(), "Dataset: window ", w, " of ", windows());
+  const size_t s = owner(first_window_, w);
+  const Shard& shard = shards_[s];
+  const int64_t begin = static_cast<int64_t>(w - first_window_[s]) * seq_len_;
+  shard.read(begin, seq_len_ + 1, vocab_size_, tokens);
+  if (starts == nullptr) return;
+  int64_t document = shard.document_at(begin);
+  int64_t start = std::max(shard.document_begin(document), begin);
+  int64_t next = shard.document_begin(document + 1);
+  for (int64_t position = begin; position < begin + seq_len_; ++position) {
+    while (position >= next) {  // more than once past empty documents
+      start = next;
+      next = shard.document_begin(++document + 1);
+    }
+    starts[position - begin] = static_cast<int32_t>(start - begin);
+  }
+}
+
+std::vector<int32_t> Dataset::document(int64_t d) const {
+  CHECK(d >= 0 && d < documents(), "Dataset: document ", d, " of ", documents());
+  const size_t s = owner(first_document_, d);
+  const Shard& shard = shards_[s];
+  const int64_t local = d - first_document_[s], begin = shard.document_begin(local);
+  std::vector<int32_t> tokens(static_cast<size_t>(shard.document_begin(local + 1) - begin));
+  shard.read(begin, static_cast<int64_t>(tokens.size()), vocab_size_, tokens.data());
+  return tokens;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,46 @@
+#include "data/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+
+MappedFile::MappedFile(std::filesystem::path file) : path_(std::move(file)) {
+  const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail("cannot open ", path_.native(), ": ", std::strerror(errno));
+  struct stat status {};
+  const bool known = ::fstat(fd, &status) == 0;
+  void* mapped = MAP_FAILED;
+  const auto size = static_cast<size_t>(status.st_size);
+  const bool regular = known && S_ISREG(status.st_mode);
+  if (regular && size > 0) mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  const int map_errno = errno;
+  ::close(fd);
+  if (!regular) fail(path_.native(), " is not a regular file");
+  if (size == 0) fail(path_.native(), " is empty");
+  if (mapped == MAP_FAILED) fail("cannot map ", path_.native(), ": ", std::strerror(map_errno));
+  bytes_ = {static_cast<const std::byte*>(mapped), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,25 @@
+// One progress line on stderr: rewritten in place on a terminal, else printed every few seconds.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace rodimus {
+
+class Progress {
+ public:
+  // total: bytes in all; 0 when unknown.
+  Progress(std::string label, uint64_t total, bool enabled);
+  void update(uint64_t done);
+  void finish(const std::string& message);  // clears the line, prints `message` unless empty
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string label_;
+  uint64_t total_;
+  bool enabled_, terminal_;
+  Clock::time_point begin_ = Clock::now(), shown_ = begin_;
+};
+
+}  // namespace rodimus

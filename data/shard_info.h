@@ -1,0 +1,30 @@
+// NAME.json beside NAME.bin and NAME.idx: what the Megatron format has no room for, and the
+// checksums that reveal a flipped bit. Shards from elsewhere have none and are read all the same.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace rodimus {
+
+struct ShardInfo {
+  std::string tokenizer_hash;  // XXH64 of the tokenizer model, 16 hexadecimal digits; may be empty
+  int64_t vocab_size = 0;      // every token is below it
+  int32_t eos_id = -1;         // the token that ends each document; -1: none
+  int64_t documents = 0;
+  int64_t tokens = 0;
+  int64_t text_bytes = 0;  // of the original text: turns nats per token into bits per byte
+  uint64_t bin_xxh64 = 0, idx_xxh64 = 0;
+
+  bool operator==(const ShardInfo&) const = default;
+};
+
+// The text of the sidecar; it carries a checksum of itself.
+std::string to_json(const ShardInfo& info);
+
+// Nothing when `file` does not exist. Throws Error when it is there but damaged.
+std::optional<ShardInfo> read_shard_info(const std::filesystem::path& file);
+
+}  // namespace rodimus

@@ -1,0 +1,42 @@
+// Writes NAME.bin, NAME.idx (Megatron-LM indexed dataset, one sequence per document) and NAME.json.
+// Constant memory; the files take their names only when all three are on the disk, so a reader
+// never meets half a shard.
+#pragma once
+
+#include <filesystem>
+#include <span>
+
+#include "data/output_file.h"
+#include "data/shard_index.h"
+#include "data/shard_info.h"
+
+namespace rodimus {
+
+// uint16 for vocabularies up to 65536, else int32.
+TokenType token_type_for(int64_t vocab_size);
+
+class ShardWriter {
+ public:
+  // `info` needs tokenizer_hash, vocab_size and eos_id; the rest is counted here. Throws Error when
+  // the files cannot be created.
+  ShardWriter(std::filesystem::path prefix, ShardInfo info);
+
+  // tokens (at least one, each in [0, vocab_size)), and the size of the text they stand for.
+  void add_document(std::span<const int32_t> tokens, int64_t text_bytes);
+
+  // close() brings all bytes to the disk and throws Error when one did not get there; publish()
+  // then only renames. A shard of that name is replaced. At least one document.
+  void close();
+  void publish();
+  const ShardInfo& info() const { return info_; }
+
+ private:
+  void write_index(const std::filesystem::path& sizes);
+
+  std::filesystem::path prefix_;
+  ShardInfo info_;
+  TokenType type_;
+  OutputFile bin_, sizes_, idx_, json_;  // sizes_: int32 per document, the part of .idx that grows
+};
+
+}  // namespace rodimus

@@ -1,0 +1,214 @@
+#include "data/tokenize.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "data/output_file.h"
+#include "data/progress.h"
+#include "data/shard_writer.h"
+#include "data/xxh64.h"
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// Uniform in [0, 1), a pure function of its arguments.
+double unit_hash(uint64_t seed, uint64_t index, uint64_t stream) {
+  const uint64_t words[] = {seed, index, stream};
+  return static_cast<double>(xxh64(std::as_bytes(std::span(words))) >> 11) * 0x1p-53;
+}
+
+constexpr uint64_t kValidationStream = 1, kTrainingStream = 2;
+
+void check_options(const TokenizeOptions& options) {
+  if (!(options.val_fraction >= 0 && options.val_fraction < 1)) {
+    fail("--val-fraction ", options.val_fraction, " must be at least 0 and below 1");
+  }
+  if (options.training.model_type != "bpe" && options.training.model_type != "unigram") {
+    fail("--model-type ", options.training.model_type, " is neither bpe nor unigram");
+  }
+  if (options.tokenizer.empty() && options.training.vocab_size < 300) {
+    fail("--vocab-size ", options.training.vocab_size,
+         " is too small: 256 byte tokens and the special ones come first, use 300 or more");
+  }
+  for (const std::string& input : options.source.inputs) {
+    std::error_code ignored;
+    if (options.tokenizer.empty() && (input == "-" || fs::is_fifo(input, ignored))) {
+      fail("input ", input, " can be read only once, but training a tokenizer reads it first; ",
+           "give an existing --tokenizer or put the text into a file");
+    }
+  }
+}
+
+void prepare_folder(const TokenizeOptions& options) {
+  std::error_code error;
+  fs::create_directories(options.out, error);
+  if (error) fail("cannot create folder ", options.out.native(), ": ", error.message());
+  for (const char* name : {"train.bin", "train.idx", "val.bin", "val.idx", "tokenizer.model"}) {
+    const fs::path file = options.out / name;
+    if (options.force || !fs::exists(file, error)) continue;
+    // The tokenizer of the folder may be the one that is asked for.
+    if (file.filename() == "tokenizer.model" && fs::equivalent(file, options.tokenizer, error)) {
+      continue;
+    }
+    fail(file.native(), " exists; choose another --out, or --force to replace it");
+  }
+}
+
+// Lines of about training_bytes of text, from documents drawn evenly over the whole source.
+Tokenizer train_tokenizer(const TokenizeOptions& options) {
+  TextSource source(options.source);
+  const auto total = static_cast<double>(std::max<uint64_t>(source.total_bytes(), 1));
+  const double share = static_cast<double>(options.training_bytes) / total;
+  Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
+  Document document;
+  size_t begin = 0;
+  bool open = false;
+  const auto next_line = [&](std::string& line) {
+    while (!open) {
+      if (!source.next(document)) {
+        progress.finish("tokenizer: training on what was read ...");
+        return false;
+      }
+      progress.update(source.bytes_read());
+      begin = 0;
+      open = unit_hash(options.seed, document.index, kTrainingStream) < share &&
+             !in_validation(document.index, options.seed, options.val_fraction);
+    }
+    const size_t end = document.text.find('\n', begin);
+    line.assign(document.text, begin, end - begin);
+    open = end != std::string::npos;
+    begin = end + 1;
+    return true;
+  };
+  return Tokenizer::train(options.training, next_line);
+}
+
+struct Encoded {
+  Document document;
+  std::vector<int32_t> tokens;
+};
+
+// Encodes documents on `threads` threads, which take the next one as they get free.
+void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool append_eos,
+                int threads) {
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr exception;
+  const auto work = [&] {
+    try {
+      for (size_t i; (i = next.fetch_add(1)) < round.size();) {
+        round[i].tokens = tokenizer.encode(round[i].document.text);
+        if (append_eos) round[i].tokens.push_back(tokenizer.eos_id());
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      exception = std::current_exception();
+    }
+  };
+  std::vector<std::thread> pool;
+  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
+  work();
+  for (std::thread& thread : pool) thread.join();
+  if (exception) std::rethrow_exception(exception);
+}
+
+// Text encoded between two writes: enough to keep all threads busy, little enough to hold.
+constexpr size_t kRoundBytesPerThread = size_t{4} << 20;
+
+}  // namespace
+
+bool in_validation(uint64_t index, uint64_t seed, double val_fraction) {
+  return unit_hash(seed, index, kValidationStream) < val_fraction;
+}
+
+TokenizeResult tokenize(const TokenizeOptions& options) {
+  check_options(options);
+  prepare_folder(options);
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int threads = options.threads > 0 ? options.threads : cores;
+
+  TokenizeResult result;
+  TextSource source(options.source);  // before the training: a wrong input shows at once
+  const auto training_begin = Clock::now();
+  const Tokenizer tokenizer =
+      options.tokenizer.empty() ? train_tokenizer(options) : Tokenizer::load(options.tokenizer);
+  result.training_seconds = seconds_since(training_begin);
+  result.vocab_size = tokenizer.vocab_size();
+  result.tokenizer_hash = tokenizer.hash();
+  if (options.append_eos && tokenizer.eos_id() < 0) {
+    fail(options.tokenizer.native(), " has no end-of-text token; use --no-eos or another model");
+  }
+
+  const ShardInfo info{.tokenizer_hash = tokenizer.hash(),
+                       .vocab_size = tokenizer.vocab_size(),
+                       .eos_id = options.append_eos ? tokenizer.eos_id() : -1};
+  OutputFile model(options.out / "tokenizer.model");
+  ShardWriter train(options.out / "train", info);
+  std::optional<ShardWriter> val;
+  if (options.val_fraction > 0) val.emplace(options.out / "val", info);
+
+  const auto encoding_begin = Clock::now();
+  Progress progress("tokenizing", source.total_bytes(), options.progress);
+  std::vector<Encoded> round;
+  for (bool more = true; more;) {
+    round.clear();
+    size_t bytes = 0;
+    while (bytes < kRoundBytesPerThread * static_cast<size_t>(threads)) {
+      Document document;
+      more = source.next(document);
+      if (!more) break;
+      bytes += document.text.size();
+      round.push_back({std::move(document), {}});
+    }
+    encode_all(tokenizer, round, options.append_eos, threads);
+    for (const Encoded& encoded : round) {
+      if (encoded.tokens.empty()) continue;
+      const bool to_val = in_validation(encoded.document.index, options.seed, options.val_fraction);
+      (to_val ? *val : train)
+          .add_document(encoded.tokens, static_cast<int64_t>(encoded.document.text.size()));
+    }
+    progress.update(source.bytes_read());
+  }
+  progress.finish("");
+  const int64_t documents = train.info().documents + (val ? val->info().documents : 0);
+  result.skipped_documents = source.skipped();
+  result.repaired_documents = source.replaced();
+  if (documents == 0) {
+    fail("no documents in the input: ", source.files(), " file(s), all empty or skipped");
+  }
+  if (train.info().documents == 0 || (val && val->info().documents == 0)) {
+    fail("of ", documents, " document(s) none went to ",
+         train.info().documents == 0 ? "train" : "val",
+         "; cut the text into more documents (--separator), or change --val-fraction (0: no val)");
+  }
+
+  model.write(tokenizer.model());
+  model.close();
+  train.close();
+  if (val) val->close();
+  // Everything is on the disk; what follows are renames.
+  model.publish();
+  train.publish();
+  if (val) val->publish();
+  result.train = train.info();
+  if (val) result.val = val->info();
+  result.encoding_seconds = seconds_since(encoding_begin);
+  return result;
+}
+
+}  // namespace rodimus

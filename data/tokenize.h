@@ -1,0 +1,43 @@
+// `rodimus tokenize` without its command line: texts -> (trained tokenizer) -> train and val
+// shards. OUT/tokenizer.model, OUT/train.{bin,idx,json}, OUT/val.{bin,idx,json}. The files depend
+// on the texts and the options, not on the number of threads.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "data/shard_info.h"
+#include "data/text_source.h"
+#include "data/tokenizer.h"
+
+namespace rodimus {
+
+struct TokenizeOptions {
+  TextSourceConfig source;
+  std::filesystem::path out;        // a folder; created when missing
+  std::filesystem::path tokenizer;  // an existing model; empty: train one
+  TokenizerTraining training;
+  int64_t training_bytes = int64_t{64} << 20;  // text the tokenizer is trained on, about
+  double val_fraction = 0.01;  // of the documents, chosen by (seed, document index); 0: no val
+  uint64_t seed = 0;
+  bool append_eos = true;  // after each document
+  bool force = false;      // replace shards of an earlier run
+  int threads = 0;         // 0: all cores
+  bool progress = true;    // on stderr
+};
+
+struct TokenizeResult {
+  ShardInfo train, val;  // val.documents == 0: none was written
+  int64_t vocab_size = 0;
+  std::string tokenizer_hash;
+  uint64_t skipped_documents = 0, repaired_documents = 0;
+  double training_seconds = 0, encoding_seconds = 0;
+};
+
+// Throws Error; nothing then has appeared in OUT under its final name.
+TokenizeResult tokenize(const TokenizeOptions& options);
+
+// Whether document `index` belongs to val: a pure function, uniform over documents.
+bool in_validation(uint64_t index, uint64_t seed, double val_fraction);
+
+}  // namespace rodimus

@@ -1,0 +1,240 @@
+#include "data/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "data/mapped_file.h"
+#include "data/utf8.h"
+#include "data/xxh64.h"
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+// SentencePiece writes a space as this character (U+2581), so the character itself needs care.
+constexpr std::string_view kMeta = "\xe2\x96\x81";
+// SentencePiece skips training lines longer than this; we cut them instead.
+constexpr size_t kMaxLineBytes = 4096;
+// Encoding costs n log n and memory per byte, so long texts are cut after newlines, which are
+// tokens of their own and thus never inside one.
+constexpr size_t kEncodeBytes = 4096;
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  for (size_t at; (at = text.find(from)) != std::string_view::npos;) {
+    out.append(text.substr(0, at)).append(to);
+    text.remove_prefix(at + from.size());
+  }
+  return out.append(text);
+}
+
+// Feeds lines to the trainer, long ones in parts that end between characters.
+class LineIterator : public sentencepiece::SentenceIterator {
+ public:
+  explicit LineIterator(const std::function<bool(std::string&)>& next_line)
+      : next_line_(next_line) {
+    Next();
+  }
+  bool done() const override { return done_; }
+  void Next() override {
+    while (offset_ >= line_.size()) {
+      offset_ = 0;
+      if (!next_line_(line_)) {
+        done_ = true;
+        return;
+      }
+    }
+    size_t end = std::min(line_.size(), offset_ + kMaxLineBytes);
+    while (end < line_.size() && (static_cast<uint8_t>(line_[end]) & 0xc0) == 0x80) --end;
+    part_ = line_.substr(offset_, end - offset_);
+    offset_ = end;
+  }
+  const std::string& value() const override { return part_; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::function<bool(std::string&)>& next_line_;
+  std::string line_, part_;
+  size_t offset_ = 0;
+  bool done_ = false;
+};
+
+}  // namespace
+
+struct Tokenizer::Model {
+  sentencepiece::SentencePieceProcessor processor;
+  std::string serialized, hash;
+  std::vector<std::string> bytes;       // what each id decodes to
+  std::array<int32_t, 256> byte_ids{};  // of the byte-fallback tokens
+  bool all_bytes = false;               // all 256 of them are there
+  bool leading_space = false;           // the model puts a space before the text
+  bool newline_token = false;           // "\n" is a token that no other contains
+
+  void append(std::string_view text, std::vector<int32_t>& ids) const {
+    std::vector<int> part;
+    const auto status = processor.Encode({text.data(), text.size()}, &part);
+    if (!status.ok()) fail("SentencePiece cannot encode: ", status.ToString());
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+};
+
+Tokenizer::Tokenizer(std::unique_ptr<Model> model) : model_(std::move(model)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Tokenizer Tokenizer::load(const std::filesystem::path& file) {
+  const MappedFile mapped(file);
+  try {
+    return from_model(
+        std::string(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()));
+  } catch (const Error& error) {
+    fail(file.native(), ": ", error.what());
+  }
+}
+
+Tokenizer Tokenizer::from_model(std::string serialized) {
+  auto model = std::make_unique<Model>();
+  auto& processor = model->processor;
+  const auto status = processor.LoadFromSerializedProto({serialized.data(), serialized.size()});
+  if (!status.ok()) fail("not a SentencePiece model (", status.ToString(), ")");
+  model->hash = hex64(xxh64(serialized));
+  model->serialized = std::move(serialized);
+  int bytes_found = 0;
+  bool newline_found = false, newline_inside = false;
+  for (int id = 0; id < processor.GetPieceSize(); ++id) {
+    const std::string& piece = processor.IdToPiece(id);
+    if (processor.IsByte(id)) {  // "<0x0A>"
+      int value = 0;
+      std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
+      model->byte_ids[static_cast<size_t>(value)] = id;
+      model->bytes.emplace_back(1, static_cast<char>(value));
+      ++bytes_found;
+    } else if (processor.IsUnknown(id)) {
+      model->bytes.emplace_back("\xef\xbf\xbd");
+    } else if (processor.IsControl(id)) {
+      model->bytes.emplace_back();
+    } else {
+      model->bytes.push_back(replace_all(piece, kMeta, " "));
+      if (piece == "\n") {
+        newline_found = true;
+      } else if (piece.find('\n') != std::string::npos) {
+        newline_inside = true;
+      }
+    }
+  }
+  model->all_bytes = bytes_found == 256;
+  model->newline_token = newline_found && !newline_inside;
+  std::vector<int32_t> probe;
+  model->append("a", probe);
+  model->leading_space =
+      !probe.empty() && model->bytes[static_cast<size_t>(probe.front())].starts_with(' ');
+  return Tokenizer(std::move(model));
+}
+
+Tokenizer Tokenizer::train(const TokenizerTraining& options,
+                           const std::function<bool(std::string&)>& next_line) {
+  std::string symbols = "\n";
+  for (const std::string& symbol : options.user_symbols) {
+    if (symbol.empty() || symbol.find_first_of(",\"\n") != std::string::npos) {
+      fail("tokenizer symbol '", symbol, "' is empty or has a comma, quote or newline");
+    }
+    symbols += "," + symbol;
+  }
+  LineIterator lines(next_line);
+  if (lines.done()) fail("no text to train the tokenizer on");
+  std::string serialized;
+  // num_threads is written into the model and decides how unigram sums: a constant, so that the
+  // model depends on the text alone.
+  const auto status = sentencepiece::SentencePieceTrainer::Train(
+      {{"vocab_size", std::to_string(options.vocab_size)},
+       {"model_type", options.model_type},
+       {"character_coverage", std::to_string(options.character_coverage)},
+       {"user_defined_symbols", symbols},
+       {"byte_fallback", "true"},
+       {"normalization_rule_name", "identity"},
+       {"add_dummy_prefix", "false"},
+       {"remove_extra_whitespaces", "false"},
+       {"allow_whitespace_only_pieces", "true"},
+       {"split_digits", "true"},
+       {"max_sentence_length", std::to_string(kMaxLineBytes)},
+       {"unk_id", "0"},
+       {"eos_id", "1"},
+       {"bos_id", "-1"},
+       {"pad_id", "-1"},
+       {"num_threads", "8"},
+       {"minloglevel", "1"}},
+      &lines, &serialized);
+  if (!status.ok()) {
+    fail("cannot train a ", options.model_type, " tokenizer of ", options.vocab_size,
+         " tokens: ", status.ToString(),
+         "; a small text carries only a small vocabulary: lower the vocabulary size or add text");
+  }
+  return from_model(std::move(serialized));
+}
+
+int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(model_->bytes.size()); }
+int32_t Tokenizer::eos_id() const { return model_->processor.eos_id(); }
+const std::string& Tokenizer::model() const { return model_->serialized; }
+const std::string& Tokenizer::hash() const { return model_->hash; }
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<int32_t> ids;
+  if (model_->leading_space || !model_->all_bytes) {
+    model_->append(text, ids);  // not ours: cutting it would change its tokens
+    return ids;
+  }
+  ids.reserve(text.size() / 3);
+  while (!text.empty()) {
+    size_t end = text.size();
+    if (model_->newline_token && text.size() > kEncodeBytes) {
+      const size_t newline = text.find('\n', kEncodeBytes);
+      if (newline != std::string_view::npos) end = newline + 1;
+    }
+    std::string_view part = text.substr(0, end);
+    text.remove_prefix(end);
+    for (size_t at; (at = part.find(kMeta)) != std::string_view::npos;) {
+      model_->append(part.substr(0, at), ids);
+      for (const char c : kMeta) ids.push_back(model_->byte_ids[static_cast<uint8_t>(c)]);
+      part.remove_prefix(at + kMeta.size());
+    }
+    model_->append(part, ids);
+  }
+  return ids;
+}
+
+const std::string& Tokenizer::bytes_of(int32_t id) const {
+  if (id < 0 || id >= vocab_size()) {
+    fail("token ", id, " is outside the tokenizer's vocabulary of ", vocab_size());
+  }
+  return model_->bytes[static_cast<size_t>(id)];
+}
+
+std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
+  std::string text;
+  for (const int32_t id : ids) text += bytes_of(id);
+  if (model_->leading_space && text.starts_with(' ')) text.erase(0, 1);
+  return text;
+}
+
+std::string StreamDecoder::push(int32_t id) {
+  pending_ += tokenizer_.bytes_of(id);
+  // Only the last character can be unfinished, and it has at most three bytes by then.
+  size_t complete = pending_.size();
+  for (size_t back = 1; back <= std::min<size_t>(3, pending_.size()); ++back) {
+    if (utf8_length(std::string_view(pending_).substr(pending_.size() - back)) == kIncomplete) {
+      complete = pending_.size() - back;
+    }
+  }
+  const std::string out = replace_invalid_utf8(std::string_view(pending_).substr(0, complete));
+  pending_.erase(0, complete);
+  return out;
+}
+
+std::string StreamDecoder::finish() { return replace_invalid_utf8(std::exchange(pending_, {})); }
+
+}  // namespace rodimus

@@ -1,0 +1,71 @@
+// SentencePiece tokenizer. Models trained here lose nothing: no normalisation, no added or removed
+// spaces, newline is a token of its own and whatever is not in the vocabulary falls back to bytes,
+// so decode(encode(text)) == text for every valid UTF-8 text.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rodimus {
+
+struct TokenizerTraining {
+  int64_t vocab_size = 8192;              // with 2 special and 256 byte tokens inside
+  std::string model_type = "bpe";         // or "unigram"
+  double character_coverage = 0.9995;     // characters rarer than this stay bytes
+  std::vector<std::string> user_symbols;  // always one token each, as "<|user|>"
+};
+
+class Tokenizer {
+ public:
+  // Throws Error when the file is missing or no SentencePiece model. Any model is accepted; one
+  // that normalises or adds a leading space does not round-trip.
+  static Tokenizer load(const std::filesystem::path& file);
+  static Tokenizer from_model(std::string serialized);
+
+  // next_line(line) fills in one line of training text (no newline) and returns false at the end.
+  // The result depends only on the lines and the options. Throws Error, e.g. when the text is too
+  // small for vocab_size.
+  static Tokenizer train(const TokenizerTraining& options,
+                         const std::function<bool(std::string&)>& next_line);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  int64_t vocab_size() const;
+  int32_t eos_id() const;            // -1 when the model has none
+  const std::string& model() const;  // the serialized model, as in the file
+  const std::string& hash() const;   // XXH64 of it, 16 hexadecimal digits
+
+  // No EOS is added, and none is read from the text. Invalid UTF-8 becomes U+FFFD. Thread-safe.
+  std::vector<int32_t> encode(std::string_view text) const;
+  // Control tokens (EOS) decode to nothing. Throws Error on an id outside the vocabulary.
+  std::string decode(const std::vector<int32_t>& ids) const;
+  // The bytes one token stands for, with no regard to its neighbours; may be a part of a character.
+  const std::string& bytes_of(int32_t id) const;
+
+ private:
+  struct Model;
+  explicit Tokenizer(std::unique_ptr<Model> model);
+  std::unique_ptr<Model> model_;
+};
+
+// Decodes a growing sequence token by token, for text that is shown while it is generated: a
+// character is returned when all its bytes are there, bytes that form none as U+FFFD.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string push(int32_t id);
+  std::string finish();  // what is left of an unfinished character
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string pending_;
+};
+
+}  // namespace rodimus

@@ -1,0 +1,125 @@
+// `rodimus tokenize`: the command line of data/tokenize.h.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "data/tokenize.h"
+#include "train/commands.h"
+
+namespace rodimus {
+namespace {
+
+// "\n\n" typed in a shell arrives as backslashes.
+std::string unescape(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\' || i + 1 == text.size()) {
+      out += text[i];
+      continue;
+    }
+    const char c = text[++i];
+    out += c == 'n' ? '\n' : c == 't' ? '\t' : c == '0' ? '\0' : c;
+  }
+  return out;
+}
+
+std::string describe(const char* name, const TokenizeOptions& options, const ShardInfo& info) {
+  return fmt::format("{}: {} documents, {} tokens, {:.2f} bytes per token\n",
+                     (options.out / name).native(), info.documents, info.tokens,
+                     static_cast<double>(info.text_bytes) / static_cast<double>(info.tokens));
+}
+
+void run(TokenizeOptions options) {
+  options.source.separator = unescape(options.source.separator);
+  const TokenizeResult result = tokenize(options);
+  const double megabytes =
+      static_cast<double>(result.train.text_bytes + result.val.text_bytes) * 1e-6;
+  fmt::print("{}", describe("train", options, result.train));
+  if (result.val.documents > 0) fmt::print("{}", describe("val", options, result.val));
+  if (result.skipped_documents + result.repaired_documents > 0) {
+    fmt::print("invalid UTF-8: {} documents dropped, {} repaired\n", result.skipped_documents,
+               result.repaired_documents);
+  }
+  fmt::print("{}: {} tokens, hash {}{}\n", (options.out / "tokenizer.model").native(),
+             result.vocab_size, result.tokenizer_hash,
+             options.tokenizer.empty()
+                 ? fmt::format(", trained in {:.1f} s", result.training_seconds)
+                 : "");
+  fmt::print("{:.1f} MB of text in {:.1f} s ({:.1f} MB/s)\n", megabytes, result.encoding_seconds,
+             megabytes / result.encoding_seconds);
+}
+
+}  // namespace
+
+void add_tokenize_command(CLI::App& app) {
+  auto options = std::make_shared<TokenizeOptions>();
+  CLI::App* command = app.add_subcommand(
+      "tokenize", "Turn text into token shards, training a tokenizer on the way");
+  command
+      ->add_option("--input", options->source.inputs,
+                   "text or .jsonl files, folders, or - for standard input")
+      ->required();
+  command->add_option("--out", options->out, "folder for the shards and tokenizer.model")
+      ->required();
+  command
+      ->add_option("--extensions", options->source.extensions,
+                   "which files of a folder to read, by the end of their names")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--separator", options->source.separator,
+                      "cut text files into documents at this text, e.g. '\\n\\n' or "
+                      "'<|endoftext|>' (default: a file is a document)");
+  command->add_flag("--jsonl", options->source.jsonl,
+                    "read every input as JSON lines, whatever its name");
+  command->add_option("--json-field", options->source.json_field, "the field with the text")
+      ->capture_default_str();
+  const std::map<std::string, InvalidUtf8> utf8_names = {{"error", InvalidUtf8::error},
+                                                         {"skip", InvalidUtf8::skip},
+                                                         {"replace", InvalidUtf8::replace}};
+  command
+      ->add_option("--invalid-utf8", options->source.invalid_utf8,
+                   "error (stop), skip (drop the document) or replace (by U+FFFD); default error")
+      ->transform(CLI::CheckedTransformer(utf8_names).description(""));
+  command->add_option("--tokenizer", options->tokenizer,
+                      "an existing SentencePiece model (default: train one on the input)");
+  command->add_option("--vocab-size", options->training.vocab_size, "tokens to train")
+      ->capture_default_str();
+  command->add_option("--model-type", options->training.model_type, "bpe or unigram")
+      ->capture_default_str();
+  command
+      ->add_option("--character-coverage", options->training.character_coverage,
+                   "share of the characters that get tokens; the others stay bytes")
+      ->capture_default_str();
+  command
+      ->add_option("--user-symbols", options->training.user_symbols,
+                   "texts that always are one token, e.g. '<|user|>'")
+      ->delimiter(',');
+  command
+      ->add_option("--training-bytes", options->training_bytes,
+                   "text to train the tokenizer on, about")
+      ->capture_default_str();
+  command
+      ->add_option("--val-fraction", options->val_fraction,
+                   "share of the documents set aside for validation")
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "chooses the validation documents")
+      ->capture_default_str();
+  command->add_flag("!--no-eos", options->append_eos, "do not end documents with the EOS token");
+  command->add_flag("--force", options->force, "replace the shards of an earlier run");
+  command->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
+  command->add_flag("!--no-progress", options->progress, "no progress on stderr");
+  command->footer(
+      "Example:\n"
+      "  rodimus tokenize --input docs/ --extensions .rst,.md --vocab-size 8192 --val-fraction "
+      "0.02 "
+      "--out data\n"
+      "writes data/tokenizer.model and the shards data/train and data/val (Megatron-LM format).\n"
+      "  rodimus tokenize --input more.jsonl --tokenizer data/tokenizer.model --out more\n"
+      "encodes more text with the same tokenizer.");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace rodimus
