@@ -17,8 +17,6 @@ struct DataConfig {
   std::string tokenizer;         // SentencePiece model; "" = none (no bytes per token, no text)
   int64_t seq_len = 1024;        // T
   bool reset_documents = false;  // state, convolution and attention do not cross document borders
-  int64_t document_delimiter =
-      -1;  // llm.c shards know no documents: the token that begins one; -1 = none
   bool shuffle = true;
   bool verify = true;  // checksums of the shards at start
 };
@@ -70,7 +68,8 @@ struct Config {
 
 // Reads `file` and applies `overrides` ("section.key=value", value in TOML syntax, bare words taken
 // as strings). An unknown key is an error that names the nearest known one; a wrong type or an
-// impossible value names key, value and what is possible. Does not look at data or ranks.
+// impossible value names key, value and what is possible; both name file and line. Does not look at
+// data or ranks: model.vocab_size may still be 0, data.train empty.
 Config load_config(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
 // The same from text (checkpoints hold it); `origin` names it in errors.
@@ -82,5 +81,8 @@ std::string to_toml(const Config& config);
 
 // Checks that need the number of ranks: batch divisible and so on. Resolves micro_batch.
 void resolve_for_ranks(Config& config, int world_size);
+
+// All keys with their defaults, possible values and meaning, as a commented TOML file.
+std::string config_reference();
 
 }  // namespace rodimus

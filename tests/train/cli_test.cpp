@@ -1,0 +1,102 @@
+#include "train/cli.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <sstream>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a model");
+  auto steps = std::make_shared<int>(0);
+  command->add_option("--steps", *steps, "how many")->required();
+  command->add_flag_function("--quick", [](int64_t) {}, "less");
+  command->footer("Example:\n  rodimus train --steps 3");
+  command->callback([steps] {
+    if (*steps == 7) fail("seven\nis too many");
+    if (*steps == 8) throw std::bad_alloc();
+  });
+}
+void add_eval(CLI::App& app) { app.add_subcommand("eval", "Evaluate a model"); }
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+Outcome run(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "rodimus");
+  const std::array<AddCommand, 2> commands = {add_train, add_eval};
+  std::ostringstream out, err;
+  const int code =
+      run_command_line(static_cast<int>(arguments.size()), arguments.data(), commands, out, err);
+  return {code, out.str(), err.str()};
+}
+
+TEST(CommandLine, RunsACommand) {
+  const Outcome outcome = run({"train", "--steps", "3"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out + outcome.err, "");
+}
+
+TEST(CommandLine, HelpAndVersion) {
+  const Outcome help = run({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.out.find("Train a model"), std::string::npos);
+  EXPECT_NE(help.out.find("Example:"), std::string::npos);
+  EXPECT_EQ(help.err, "");
+  EXPECT_NE(run({"train", "--help"}).out.find("rodimus train --steps 3"), std::string::npos);
+  const Outcome version = run({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.out.find("rodimus "), 0u);
+}
+
+void expect_line(const Outcome& outcome, int code, const std::string& line) {
+  EXPECT_EQ(outcome.code, code);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err, "rodimus: error: " + line + "\n");
+}
+
+TEST(CommandLine, MistakesAreOneLineAndCode2) {
+  expect_line(run({}), 2, "no command; there are train or eval (see rodimus --help)");
+  expect_line(run({"trian"}), 2, "unknown command trian; did you mean train?");
+  expect_line(run({"zzz", "--steps", "1"}), 2, "unknown command zzz; there are train or eval");
+  expect_line(run({"--versoin"}), 2, "unknown flag --versoin; did you mean --version?");
+  expect_line(run({"train", "--steps", "1", "--quik"}), 2,
+              "unknown flag --quik of rodimus train; did you mean --quick?");
+  expect_line(run({"train", "--step=1", "--steps", "1"}), 2,
+              "unknown flag --step of rodimus train; did you mean --steps?");
+  expect_line(run({"train", "--steps", "1", "more"}), 2,
+              "unexpected argument more (see rodimus train --help)");
+  expect_line(run({"train"}), 2, "--steps is required (see rodimus train --help)");
+  const Outcome no_number = run({"train", "--steps", "many"});
+  EXPECT_EQ(no_number.code, 2);
+  EXPECT_NE(no_number.err.find("many"), std::string::npos) << no_number.err;
+}
+
+TEST(CommandLine, AThrownErrorIsOneLineAndCode1) {
+  expect_line(run({"train", "--steps", "7"}), 1, "seven is too many");
+  expect_line(run({"train", "--steps", "8"}), 1, "std::bad_alloc");
+}
+
+TEST(CommandLine, OnlyRankZeroPrintsAboutTheCommandLine) {
+  setenv("OMPI_COMM_WORLD_RANK", "1", 1);
+  const Outcome mistake = run({"trian"}), help = run({"--help"}),
+                failure = run({"train", "--steps", "7"});
+  unsetenv("OMPI_COMM_WORLD_RANK");
+  EXPECT_EQ(mistake.code, 2);
+  EXPECT_EQ(mistake.err, "");
+  EXPECT_EQ(help.out, "");
+  EXPECT_NE(failure.err, "");  // a rank that fails alone must be heard
+}
+
+}  // namespace
+}  // namespace rodimus

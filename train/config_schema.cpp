@@ -1,0 +1,235 @@
+#include "train/config_schema.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "kernels/check.h"
+#include "train/nearest.h"
+
+namespace rodimus {
+namespace {
+
+const std::array<std::string, 5> kSections = {"model", "data", "optimizer", "run", "checkpoint"};
+
+ConfigRange at_least(double low) { return {.low = low}; }
+ConfigRange above(double low) { return {.low = low, .low_open = true}; }
+ConfigRange between(double low, double high) { return {.low = low, .high = high}; }
+
+template <class... Ts>
+struct Overloaded : Ts... {
+  using Ts::operator()...;
+};
+template <class... Ts>
+Overloaded(Ts...) -> Overloaded<Ts...>;
+
+std::string short_number(double x) {
+  std::string text = toml_number(x);
+  if (text.ends_with(".0")) text.resize(text.size() - 2);
+  return text;
+}
+
+// Appends fields to one section.
+struct Section {
+  std::vector<ConfigField>& fields;
+  std::string name;
+
+  void number(const char* key, ConfigTarget target, ConfigRange range, const char* docs) {
+    fields.push_back({name, key, target, range, {}, docs});
+  }
+  void text(const char* key, std::string* target, std::vector<std::string> choices,
+            const char* docs) {
+    fields.push_back({name, key, target, {}, std::move(choices), docs});
+  }
+  void other(const char* key, ConfigTarget target, const char* docs) {
+    fields.push_back({name, key, target, {}, {}, docs});
+  }
+};
+
+void add_model(Section s, ModelConfig& c) {
+  s.other("block", &c.block,
+          "Rodimus: DDTS mixer alone. Rodimus+: the mixer, then sliding-window shared-key "
+          "attention and an FFN in a two-hop residual.");
+  s.number("vocab_size", &c.vocab_size, between(0, INT32_MAX),
+           "0 = from the tokenizer or the shards");
+  s.number("d_model", &c.d_model, at_least(1), "d, width of the residual stream; required");
+  s.number("n_layers", &c.n_layers, at_least(1), "blocks; required");
+  s.number("mem_size", &c.mem_size, at_least(1), "m, key channels of the DDTS state");
+  s.number("conv_width", &c.conv_width, at_least(1), "taps of the causal depthwise convolution");
+  s.number("expand", &c.expand, {.low = 0, .high = 64, .low_open = true},
+           "e = expand * d, rounded up to a multiple of 8");
+  s.number("gate_rank", &c.gate_rank, at_least(0), "r of the value gate; 0 = max(d / 64, 16)");
+  s.number("n_heads", &c.n_heads, at_least(0),
+           "query heads of the attention; required for rodimus_plus");
+  s.number("n_heads_k", &c.n_heads_k, at_least(1), "key heads; 1 = one key shared by all heads");
+  s.number("n_heads_v", &c.n_heads_v, at_least(0), "value heads; 0 = n_heads");
+  s.other("window", WindowTarget{&c.window},
+          "keys that a query sees, itself included; \"full\" = all");
+  s.number("ffn_ratio", &c.ffn_ratio, {.low = 0, .high = 64, .low_open = true},
+           "f = ffn_ratio * d, rounded up to a multiple of 8");
+  s.number("rope_base", &c.rope_base, above(1), "base of the rotary embedding");
+  s.number("norm_eps", &c.norm_eps, above(0), "epsilon of RMSNorm");
+  s.number("key_norm_eps", &c.key_norm_eps, above(0),
+           "smallest norm that a key is divided by; 1e-5 in the released checkpoints");
+  s.other("tied", &c.tied, "the head is the embedding");
+}
+
+void add_data(Section s, DataConfig& c) {
+  s.other("train", &c.train, "shards, prefixes or folders of shards");
+  s.other("val", &c.val, "the same for validation; empty = none");
+  s.text("tokenizer", &c.tokenizer, {}, "SentencePiece model; \"\" = none");
+  s.number("seq_len", &c.seq_len, at_least(1), "T, tokens per sequence");
+  s.other("reset_documents", &c.reset_documents,
+          "state, convolution and attention do not cross document borders");
+  s.other("shuffle", &c.shuffle, "false = in file order");
+  s.other("verify", &c.verify, "check the checksums of the shards at start");
+}
+
+void add_optimizer(Section s, OptimizerConfig& c) {
+  s.number("lr", &c.lr, above(0), "peak learning rate");
+  s.number("min_lr", &c.min_lr, at_least(0), "learning rate at the end of the decay");
+  const ConfigRange beta{.low = 0, .high = 1, .high_open = true};
+  s.number("beta1", &c.beta1, beta, "AdamW: decay of the first moment");
+  s.number("beta2", &c.beta2, beta, "AdamW: decay of the second moment");
+  s.number("eps", &c.eps, above(0), "AdamW: added to the root of the second moment");
+  s.number("weight_decay", &c.weight_decay, at_least(0),
+           "not applied to biases, norms, residual_weight and an untied embedding");
+  s.number("clip", &c.clip, at_least(0), "largest global gradient norm; 0 = no clipping");
+  s.text("schedule", &c.schedule, {"cosine", "wsd", "constant"},
+         "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr");
+  s.number("warmup_steps", &c.warmup_steps, at_least(0), "linear warm-up from 0 to lr");
+  s.number("decay_steps", &c.decay_steps, at_least(0),
+           "wsd: length of the final decay; 0 = a tenth of the steps");
+}
+
+void add_run(Section s, RunConfig& c) {
+  s.text("output", &c.output, {}, "folder of checkpoints, metrics.jsonl and config.toml");
+  s.number("steps", &c.steps, at_least(1), "optimizer steps");
+  s.number("global_batch", &c.global_batch, at_least(1),
+           "sequences per optimizer step, over all ranks");
+  s.number("micro_batch", &c.micro_batch, at_least(0),
+           "sequences per forward pass and rank; 0 = global_batch / ranks");
+  s.number("seed", &c.seed, at_least(0), "of initialisation and data order");
+  s.text("compute", &c.compute, {"auto", "f32", "bf16"},
+         "type of matrix products; auto = bf16 where the machine multiplies it in hardware");
+  s.text("device", &c.device, {"auto", "cpu"}, "where the model runs");
+  s.number("threads", &c.threads, between(0, 4096), "per rank; 0 = cores / ranks on this node");
+  s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
+  s.number("eval_every", &c.eval_every, at_least(0),
+           "steps between evaluations; 0 = only at the end");
+  s.number("eval_batches", &c.eval_batches, at_least(0),
+           "batches per evaluation; 0 = all of data.val");
+  s.number("log_every", &c.log_every, at_least(1), "steps between lines of metrics.jsonl");
+  s.number("check_every", &c.check_every, at_least(0),
+           "steps between checks that all ranks hold the same parameters; 0 = at start only");
+  s.number("max_skipped", &c.max_skipped, at_least(0),
+           "consecutive non-finite steps before the run stops");
+  s.number("peak_gflops", &c.peak_gflops, at_least(0), "per rank, for MFU; 0 = measured at start");
+}
+
+void add_checkpoint(Section s, CheckpointConfig& c) {
+  s.number("every", &c.every, at_least(0),
+           "steps between checkpoints; 0 = only at the end and on signals");
+  s.number("keep_last", &c.keep_last, at_least(0), "newest checkpoints that stay; 0 = all");
+  s.number("keep_every", &c.keep_every, at_least(0),
+           "checkpoints at multiples of this stay too; 0 = none");
+}
+
+}  // namespace
+
+bool ConfigRange::contains(double x) const {
+  return std::isfinite(x) && (low_open ? x > low : x >= low) && (high_open ? x < high : x <= high);
+}
+
+std::string ConfigRange::text() const {
+  if (std::isinf(low) && std::isinf(high)) return "finite";
+  if (std::isinf(high)) return (low_open ? "above " : "at least ") + short_number(low);
+  return concat("in ", low_open ? "(" : "[", short_number(low), ", ", short_number(high),
+                high_open ? ")" : "]");
+}
+
+std::string ConfigField::expected() const {
+  const auto integer = [this](auto*) { return "an integer " + range.text(); };
+  return std::visit(
+      Overloaded{[&](int64_t* p) { return integer(p); }, [&](int* p) { return integer(p); },
+                 [&](uint64_t* p) { return integer(p); },
+                 [&](double*) { return "a number " + range.text(); },
+                 [](bool*) { return std::string("true or false"); },
+                 [&](std::string*) {
+                   std::vector<std::string> quoted;
+                   for (const std::string& choice : choices) quoted.push_back(toml_string(choice));
+                   return choices.empty() ? std::string("a string") : join_or(quoted);
+                 },
+                 [](std::vector<std::string>*) { return std::string("a list of strings"); },
+                 [](BlockType*) { return std::string("\"rodimus\" or \"rodimus_plus\""); },
+                 [](WindowTarget) {
+                   return std::string("an integer at least 1, or \"full\" for no window");
+                 }},
+      target);
+}
+
+std::string ConfigField::toml_value() const {
+  return std::visit(
+      Overloaded{
+          [](int64_t* p) { return std::to_string(*p); }, [](int* p) { return std::to_string(*p); },
+          [](uint64_t* p) { return std::to_string(*p); }, [](double* p) { return toml_number(*p); },
+          [](bool* p) { return std::string(*p ? "true" : "false"); },
+          [](std::string* p) { return toml_string(*p); },
+          [](std::vector<std::string>* p) {
+            std::string text = "[";
+            for (size_t i = 0; i < p->size(); ++i)
+              text += (i > 0 ? ", " : "") + toml_string((*p)[i]);
+            return text + "]";
+          },
+          [](BlockType* p) { return rodimus::toml_value(*p); },
+          [](WindowTarget w) {
+            return *w.value == kFullWindow ? "\"full\"" : std::to_string(*w.value);
+          }},
+      target);
+}
+
+std::vector<ConfigField> config_fields(Config& config) {
+  std::vector<ConfigField> fields;
+  add_model({fields, "model"}, config.model);
+  add_data({fields, "data"}, config.data);
+  add_optimizer({fields, "optimizer"}, config.optimizer);
+  add_run({fields, "run"}, config.run);
+  add_checkpoint({fields, "checkpoint"}, config.checkpoint);
+  return fields;
+}
+
+std::span<const std::string> config_sections() { return kSections; }
+
+std::string toml_number(double value) {
+  std::array<char, 32> buffer;
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+  std::string text(buffer.data(), end);
+  // TOML takes a number without point and exponent for an integer.
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+std::string toml_string(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      constexpr const char* kHex = "0123456789ABCDEF";
+      quoted += "\\u00";
+      quoted += kHex[byte >> 4];
+      quoted += kHex[byte & 15];
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "\"";
+}
+
+std::string toml_value(BlockType block) {
+  return block == BlockType::rodimus ? "\"rodimus\"" : "\"rodimus_plus\"";
+}
+
+}  // namespace rodimus

@@ -1,0 +1,12 @@
+// `rodimus`: the list of commands. What each does is in its own file.
+#include <array>
+#include <iostream>
+
+#include "train/cli.h"
+#include "train/commands.h"
+
+int main(int argc, char** argv) {
+  constexpr std::array<rodimus::AddCommand, 2> kCommands = {rodimus::add_generate_command,
+                                                            rodimus::add_inspect_command};
+  return rodimus::run_command_line(argc, argv, kCommands, std::cout, std::cerr);
+}

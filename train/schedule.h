@@ -1,0 +1,21 @@
+// The learning rate as a pure function of the step: a resumed run cannot differ from a straight
+// one.
+#pragma once
+
+#include <cstdint>
+
+#include "train/config.h"
+
+namespace rodimus {
+
+// Of optimizer step `step` (0-based) in a run of `steps`, with P = lr, M = min_lr, W = warmup_steps
+// and D = decay_steps, or a tenth of the steps when that is 0:
+//   step < W            P (step + 1) / W
+//   cosine              M + (P - M) (1 + cos(pi u)) / 2    u = (step - W) / (steps - W)
+//   wsd, last D steps   M + (P - M) (1 - sqrt u)           u = (step - (steps - D)) / D
+//   wsd before them, and constant: P.
+// From `steps` on: M (constant: P). The 1 - sqrt form of the decay is that of Hägele et al. 2024,
+// arXiv:2405.18392.
+double learning_rate(const OptimizerConfig& config, int64_t steps, int64_t step);
+
+}  // namespace rodimus
