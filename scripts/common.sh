@@ -27,8 +27,10 @@ export_mpi_defaults() {
   if [[ $(id -u) -eq 0 ]]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
-  # More ranks than cores is normal here: a three-rank test on a two-core machine.
+  # More ranks than cores is normal here: a three-rank test on a two-core machine. Open MPI 5 has
+  # another name for it.
   export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+  export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
   export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
   # OpenMP threads that wait for work must sleep, not spin on the core that another rank needs.
   export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}

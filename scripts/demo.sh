@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# The whole life of a model in a few minutes: packages, build, a real corpus (the sources of the
+# Linux kernel's documentation), tokenizer, training on two ranks, one of which is killed half-way,
+# the resumed run, perplexity on held-out documents, and a sample.
+# What is already there is used again; everything is kept in demo/.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/demo.sh [--fresh]
+
+  --fresh   train again from step 0; without it a finished run is only evaluated
+
+Example: scripts/demo.sh --fresh
+TEXT
+}
+
+fresh=
+case ${1:-} in
+  '') ;;
+  --fresh) fresh=1 ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; die "demo.sh: unknown option '$1'" ;;
+esac
+
+cd "$ROOT" # configs/demo.toml names its files from here
+rodimus=build/train/rodimus
+config=configs/demo.toml
+data=demo/data
+run=demo/run
+ranks=2
+steps=$(sed -n 's/^steps = \([0-9]*\).*/\1/p' "$config")
+mkdir -p demo
+
+# Name -> seconds, for the summary.
+declare -A took
+timed() {
+  local name=$1 begin=$SECONDS
+  shift
+  "$@"
+  took[$name]=$((SECONDS - begin))
+}
+
+set_up() {
+  scripts/setup.sh
+  scripts/build.sh --target rodimus
+}
+
+# linux-doc only depends on the package of the current kernel, which holds the text.
+documentation_package() { apt-cache depends linux-doc 2>/dev/null | sed -n 's/^ *Depends: //p' | head -n 1; }
+
+fetch_corpus() {
+  [[ ! -d demo/corpus ]] || return 0
+  local package sandbox=() part=demo/corpus.part
+  package=$(documentation_package)
+  if [[ -z $package ]]; then
+    [[ $(id -u) -eq 0 ]] || die "no Debian package lists here; as root run: apt-get update"
+    apt-get update -q >/dev/null
+    package=$(documentation_package)
+    [[ -n $package ]] || die "the package linux-doc is unknown to apt; the demo needs a Debian system"
+  fi
+  # As root, apt would download as user _apt, who may not write here.
+  [[ $(id -u) -ne 0 ]] || sandbox=(-o APT::Sandbox::User=root)
+  rm -rf "$part"
+  mkdir "$part"
+  say "fetching $package"
+  download() { (cd "$part" && apt-get download -q "${sandbox[@]}" "$package" >/dev/null); }
+  # Lists from weeks ago name a version that the mirror has dropped.
+  if ! download; then
+    [[ $(id -u) -eq 0 ]] || die "apt-get download $package failed; as root run: apt-get update"
+    apt-get update -q >/dev/null
+    download || die "apt-get download $package failed: is there a network?"
+  fi
+  dpkg-deb --fsys-tarfile "$part"/*.deb | tar -x -C "$part" --wildcards '*.rst.txt'
+  rm "$part"/*.deb
+  mv "$part" demo/corpus
+}
+
+tokenize() {
+  [[ ! -d $data ]] || return 0
+  rm -rf "$data.part"
+  "$rodimus" tokenize --input demo/corpus --extensions .rst.txt --vocab-size 4096 --model-type bpe \
+    --val-fraction 0.02 --out "$data.part"
+  mv "$data.part" "$data"
+}
+
+train_command=(mpirun -n "$ranks" "$rodimus" train "$config")
+newest_checkpoint() { find "$run" -maxdepth 1 -name 'step_*[0-9]' 2>/dev/null | sort | tail -n 1; }
+metric_lines() { if [[ -f $run/metrics.jsonl ]]; then wc -l <"$run/metrics.jsonl"; else echo 0; fi; }
+
+# Starts the training, and kills one rank without warning some steps after the first checkpoint.
+killed_at=
+train_until_killed() {
+  local begin victim
+  say "${train_command[*]}"
+  "${train_command[@]}" </dev/null &
+  job=$!
+  trap 'kill "$job" 2>/dev/null || true' EXIT
+  while kill -0 "$job" 2>/dev/null && [[ -z $(newest_checkpoint) ]]; do sleep 0.2; done
+  begin=$(metric_lines)
+  while kill -0 "$job" 2>/dev/null && (($(metric_lines) < begin + 20)); do sleep 0.2; done
+  # The ranks on this machine are children of mpirun.
+  victim=$(tr ' ' '\n' 2>/dev/null <"/proc/$job/task/$job/children" | sed '/^$/d' | tail -n 1) || true
+  if [[ -n $victim ]] && kill -KILL "$victim" 2>/dev/null; then
+    killed_at=$(basename "$(newest_checkpoint)")
+    say "killed rank process $victim with SIGKILL; the newest checkpoint is $killed_at"
+  fi
+  if wait "$job" && [[ -n $killed_at ]]; then
+    die "a rank was killed, but mpirun reported success"
+  fi
+  trap - EXIT
+  [[ -n $(newest_checkpoint) ]] || die "training stopped before its first checkpoint"
+}
+
+train() {
+  [[ -z $fresh ]] || rm -rf "$run"
+  if [[ -d $run/$(printf 'step_%08d' "$steps") ]]; then
+    say "$run is finished (--fresh trains again)"
+    return
+  fi
+  if [[ -z $(newest_checkpoint) ]]; then train_until_killed; fi
+  say "${train_command[*]}   (the same command resumes)"
+  "${train_command[@]}" </dev/null
+}
+
+# A number from one JSON line on stdin.
+json_number() { sed -n "s/.*\"$1\": *\([-+0-9.eE]*\).*/\1/p" | head -n 1; }
+
+# Held-out perplexity and bits per byte of a checkpoint.
+score() {
+  local result
+  result=$("$rodimus" eval --checkpoint "$1" --data "$data/val" --json)
+  echo "$(json_number perplexity <<<"$result") $(json_number bits_per_byte <<<"$result")"
+}
+
+evaluate() {
+  first=$(find "$run" -maxdepth 1 -name 'step_*[0-9]' | sort | head -n 1)
+  last=$(newest_checkpoint)
+  first_score=$(score "$first")
+  last_score=$(score "$last")
+}
+
+export_mpi_defaults
+timed 'set-up and build' set_up
+timed corpus fetch_corpus
+timed tokenize tokenize
+timed train train
+timed evaluate evaluate
+say "a sample"
+"$rodimus" generate --checkpoint "$run" --prompt "The scheduler" --tokens 100
+
+echo
+echo "summary"
+for step in 'set-up and build' corpus tokenize train evaluate; do
+  printf '  %-18s %5d s\n' "$step" "${took[$step]}"
+done
+[[ -z $killed_at ]] || echo "  one rank was killed after $killed_at; the resumed run went on to step $steps"
+echo "  held-out documents   perplexity   bits per byte"
+# shellcheck disable=SC2086  # a score is two numbers
+{
+  printf '    %-16s %12.2f %15.3f\n' "$(basename "$first")" $first_score
+  printf '    %-16s %12.2f %15.3f\n' "$(basename "$last")" $last_score
+}
+echo "  everything is in demo/: the corpus, data/ (shards, tokenizer), run/ (checkpoints, metrics.jsonl)"
