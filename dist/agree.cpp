@@ -43,8 +43,8 @@ void together(Communicator& communicator, const std::function<void()>& step) {
   const std::string message = broadcast_text(communicator, failure.value_or(""), speaker);
   int64_t differs = failure != message ? 1 : 0;
   communicator.all_reduce_max(std::span(&differs, 1));
-  if (differs == 0) throw Error(message);
-  fail("rank ", speaker, ": ", message);
+  if (differs == 0) throw SharedError(message);
+  throw SharedError(concat("rank ", speaker, ": ", message));
 }
 
 void require_identical(Communicator& communicator, uint64_t hash, const std::string& what) {
@@ -64,8 +64,9 @@ void require_identical(Communicator& communicator, uint64_t hash, const std::str
   }
   if (count == 0) return;
   if (count > kNamed) ranks += concat(" and ", count - kNamed, " more");
-  fail(what, ": rank", count > 1 ? "s " : " ", ranks, count > 1 ? " differ" : " differs",
-       " from rank 0; all ranks must be given the same ", what);
+  throw SharedError(concat(what, ": rank", count > 1 ? "s " : " ", ranks,
+                           count > 1 ? " differ" : " differs",
+                           " from rank 0; all ranks must be given the same ", what));
 }
 
 }  // namespace rodimus

@@ -18,7 +18,7 @@ namespace {
 struct Arguments {
   std::string checkpoint;
   std::vector<std::string> data;
-  std::string tokenizer, mode = "windows", compute;
+  std::string tokenizer, mode = "windows", compute = "auto";
   int64_t seq_len = 0, micro_batch = 0, limit = 0;
   int threads = 0;
   bool json = false, no_verify = false;
@@ -29,10 +29,10 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   Context ctx;
   LoadedModel loaded;
   RunData data;
+  std::vector<std::string> problems;
   together(communicator, [&] {
-    const Cpu cpu = place_threads(arguments.threads);
-    loaded = load_model(arguments.checkpoint, cpu, arguments.compute);
-    ctx = {loaded.exec, loaded.compute, nullptr};
+    ctx = {place_threads(arguments.threads), resolve_compute(arguments.compute), nullptr};
+    loaded = load_model(arguments.checkpoint, ctx.exec, ctx.compute, &problems);
     Config& config = loaded.config;
     if (!arguments.data.empty()) config.data.val = arguments.data;
     if (config.data.val.empty())
@@ -43,6 +43,10 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     config.data.train.clear();
     data = open_data(config);
   });
+
+  if (communicator.rank() == 0) {
+    for (const std::string& problem : problems) fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
+  }
 
   const Config& config = loaded.config;
   const EvalOptions options{.micro_batch = arguments.micro_batch > 0
@@ -62,7 +66,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (arguments.json) {
     nlohmann::json out{{"checkpoint", loaded.folder.string()},
-                       {"step", loaded.step},
+                       {"step", loaded.state.step},
                        {"mode", arguments.mode},
                        {"seq_len", config.data.seq_len},
                        {"compute", name_of(ctx.compute)},
@@ -78,7 +82,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     fmt::print("{}\n", out.dump());
     return;
   }
-  fmt::print("{} (step {}), {} tokens in {:.1f} s, {}\n", loaded.folder.string(), loaded.step,
+  fmt::print("{} (step {}), {} tokens in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,
              result->tokens, seconds,
              arguments.mode == "windows" ? fmt::format("windows of {}", config.data.seq_len)
                                          : "whole documents");
@@ -115,7 +119,7 @@ void add_eval_command(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--compute", arguments->compute, "f32, bf16 or auto; default: the run's");
+  command->add_option("--compute", arguments->compute, "f32, bf16 or auto")->capture_default_str();
   command->add_option("--threads", arguments->threads,
                       "Threads per rank; 0: all cores of the rank");
   command->add_flag("--no-verify", arguments->no_verify,

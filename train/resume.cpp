@@ -81,11 +81,12 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint,
 
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              AdamW& optimizer) {
-  require_same_tensors(layout_of(buffers), checkpoint);
+  const FlatLayout layout = layout_of(buffers);
+  require_same_tensors(layout, checkpoint);
   const Range all{0, buffers.values.numel()};
-  checkpoint.read("params", all, buffers.values.data<float>());
-  checkpoint.read("adam_m", all, optimizer.m().data<float>());
-  checkpoint.read("adam_v", all, optimizer.v().data<float>());
+  checkpoint.read("params", layout, all, buffers.values.data<float>());
+  checkpoint.read("adam_m", layout, all, optimizer.m().data<float>());
+  checkpoint.read("adam_v", layout, all, optimizer.v().data<float>());
   require_finite(buffers, checkpoint.folder().string());
   refresh_low(exec, buffers);
 }

@@ -17,6 +17,7 @@
 #include "train/run_data.h"
 #include "train/schedule.h"
 #include "train/signals.h"
+#include "train/tensorboard.h"
 
 namespace rodimus {
 namespace {
@@ -62,7 +63,8 @@ class Trainer {
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<MetricsWriter> metrics_;
-  ProgressLine progress_;
+  std::unique_ptr<TensorBoardWriter> board_;
+  ProgressLine progress_ = ProgressLine::on(stdout);
   double peak_gflops_ = 0;  // of all ranks together
 
   // Saved in checkpoints.
@@ -137,7 +139,8 @@ void Trainer::prepare_output(const TrainOptions& options) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
-    metrics_ = std::make_unique<MetricsWriter>(folder, step_);
+    metrics_ = std::make_unique<MetricsWriter>(folder / "metrics.jsonl", start.empty() ? -1 : step_);
+    board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", start.empty() ? -1 : step_);
     std::ofstream file(folder / "config.toml");
     file << to_toml(config_) << std::flush;
     if (!file)
@@ -198,7 +201,7 @@ StepResult Trainer::take_step() {
   result.grad_norm = optimizer_->grad_norm(ctx_.exec);
   // Both come from sums over all ranks, so every rank decides alike.
   result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
-  const double lr = learning_rate(config_.optimizer, step_, config_.run.steps);
+  const double lr = learning_rate(config_.optimizer, config_.run.steps, step_);
   if (result.skipped) {
     ++skipped_;
     ++skipped_in_a_row_;
@@ -252,7 +255,7 @@ void Trainer::report(const StepResult& result, double step_s) {
   StepReport line{.step = step_,
                   .total = config_.run.steps,
                   .loss = result.loss,
-                  .lr = learning_rate(config_.optimizer, step_ - 1, config_.run.steps),
+                  .lr = learning_rate(config_.optimizer, config_.run.steps, step_ - 1),
                   .grad_norm = result.grad_norm,
                   .tokens_per_s = tokens / step_s,
                   .mfu = flops / step_s / (peak_gflops_ * 1e9),
@@ -262,6 +265,11 @@ void Trainer::report(const StepResult& result, double step_s) {
                   .tokens = step_ * static_cast<int64_t>(tokens),
                   .skipped = skipped_};
   metrics_->step(line);
+  const std::array<TensorBoardWriter::Scalar, 4> scalars{{{"train/loss", static_cast<float>(line.loss)},
+                                                          {"train/lr", static_cast<float>(line.lr)},
+                                                          {"train/grad_norm", static_cast<float>(line.grad_norm)},
+                                                          {"train/tokens_per_s", static_cast<float>(line.tokens_per_s)}}};
+  board_->write(line.step, scalars);
   if (step_ % config_.run.log_every == 0 || step_ == config_.run.steps) progress_.step(line);
   if (result.skipped)
     progress_.note(concat("step ", step_, ": loss or gradient not finite, update skipped"));
@@ -283,7 +291,13 @@ bool Trainer::evaluate() {
   evaluated_step_ = step_;
   evaluated_loss_ = result->loss();
   if (leads()) {
-    metrics_->evaluation(step_, result->loss(), result->perplexity(), result->bits_per_byte());
+    metrics_->write("eval", step_,
+                    {{"loss", result->loss()},
+                     {"perplexity", result->perplexity()},
+                     {"bits_per_byte", result->bits_per_byte()},
+                     {"tokens", result->tokens}});
+    const TensorBoardWriter::Scalar scalar{"val/loss", static_cast<float>(result->loss())};
+    board_->write(step_, std::span(&scalar, 1));
     progress_.note(concat(
         "step ", step_, ": validation loss ", result->loss(), ", perplexity ", result->perplexity(),
         result->bytes > 0 ? concat(", bits per byte ", result->bits_per_byte()) : ""));

@@ -1,0 +1,128 @@
+"""A run that was killed and resumed equals a straight run, bit for bit."""
+import os
+import random
+import signal
+import time
+import unittest
+
+from support import Case, end, metrics, parameters, pids_of, run, start, trajectory, wait_until
+
+KILLS = int(os.environ.get("RODIMUS_KILLS", "20"))
+
+
+class Resume(Case):
+    def assert_same_run(self, straight, other, step):
+        self.assertEqual(trajectory(straight), trajectory(other))
+        for group in ("params", "adam_m", "adam_v"):
+            a, b = parameters(straight, step, group), parameters(other, step, group)
+            self.assertEqual(a.keys(), b.keys())
+            self.assertGreater(len(a), 20)
+            for name in a:
+                self.assertEqual(a[name].tobytes(), b[name].tobytes(), f"{group}/{name}")
+
+    def test_random_kills(self):
+        # Gradient accumulation (three micro-batches a step), and 60 steps of 6 over 32 windows: eleven epochs.
+        settings = dict(run__steps=60, run__micro_batch=1, checkpoint__every=2, run__eval_every=7)
+        straight = self.train("straight", **settings)
+        path = self.config("killed", **settings)
+        output = self.folder / "killed"
+        dice = random.Random(1)
+        kills = during_save = 0
+        while kills < KILLS:
+            process = start(2, "train", path, *self.overrides)
+            self.assertTrue(wait_until(lambda: len(pids_of(path)) == 2 or process.poll() is not None))
+            if process.poll() is not None:
+                break  # done before all kills were spent
+            steps = len(metrics(output)) if (output / "metrics.jsonl").exists() else 0
+            in_save = kills % 2 == 1
+            if in_save:  # as soon as a save has begun, a little into it
+                wait_until(lambda: any(p.name.endswith(".tmp") or ".tmp" in p.name for p in output.glob("step_*")),
+                           timeout=20, pause=0.0005)
+                time.sleep(dice.uniform(0, 0.02))
+            else:
+                time.sleep(dice.uniform(0, 1.2))
+            victims = pids_of(path)
+            if not victims:
+                end(process)
+                break
+            during_save += in_save and any(".tmp" in p.name for p in output.glob("step_*"))
+            os.kill(dice.choice(victims), signal.SIGKILL)
+            end(process)
+            self.assertNotEqual(process.returncode, 0)
+            self.assertTrue(wait_until(lambda: not pids_of(path), timeout=20), "a rank survived its sibling")
+            kills += 1
+            del steps
+        self.assertGreaterEqual(kills, min(KILLS, 5), "the run ended before enough kills: make it longer")
+        run(2, "train", path, *self.overrides)
+        print(f"{kills} kills, {during_save} of them during a save")
+        self.assert_same_run(straight, output, 60)
+        self.assertEqual([line["loss"] for line in metrics(straight, "eval")],
+                         [line["loss"] for line in metrics(output, "eval")])
+        leftovers = [p.name for p in output.glob("*") if "tmp" in p.name]
+        self.assertEqual(leftovers, [])
+
+    def test_signals_save_and_leave_with_code_0(self):
+        straight = self.train("straight", run__steps=40)
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            name = number.name
+            path = self.config(name, run__steps=40, checkpoint__every=0, run__eval_every=3)
+            output = self.folder / name
+            process = start(2, "train", path, *self.overrides)
+            self.assertTrue(wait_until(lambda: (output / "metrics.jsonl").exists() and len(metrics(output)) >= 4))
+            for pid in pids_of(path):  # as a batch system does; mpirun passes SIGUSR1 on by itself
+                os.kill(pid, number)
+            out = end(process)
+            self.assertEqual(process.returncode, 0, out)
+            self.assertEqual(len(list(output.glob("step_*"))), 1, out)
+            run(2, "train", path, *self.overrides)
+            self.assertEqual(trajectory(straight), trajectory(output))
+
+    def test_other_numbers_of_ranks(self):
+        straight = self.train("straight", ranks=2)
+        for ranks in (1, 3):
+            name = f"to{ranks}"
+            path = self.config(name, checkpoint__every=10)
+            output = self.folder / name
+            process = start(2, "train", path, *self.overrides)
+            self.assertTrue(wait_until(lambda: (output / "step_00000010").exists()))
+            for pid in pids_of(path):
+                os.kill(pid, signal.SIGKILL)
+            end(process)
+            run(ranks, "train", path, *self.overrides)
+            # Sums of six gradients in another order: f32 rounding, which ten steps of AdamW amplify a little.
+            for (step, loss, *_), (other_step, other, *_) in zip(trajectory(straight), trajectory(output), strict=True):
+                self.assertEqual(step, other_step)
+                self.assertAlmostEqual(loss, other, delta=1e-5 * loss)
+
+    def test_a_finished_run_stays_as_it_is(self):
+        output = self.train("done")
+        before = sorted((p, p.stat().st_mtime_ns) for p in output.glob("step_*/*"))
+        result = run(2, "train", self.config("done"))
+        self.assertIn("complete", result.stdout)
+        self.assertEqual(before, sorted((p, p.stat().st_mtime_ns) for p in output.glob("step_*/*")))
+
+
+class SameBits(Case):
+    def test_same_command_twice(self):
+        self.assertEqual(trajectory(self.train("a")), trajectory(self.train("b")))
+
+    def test_recomputation_changes_nothing(self):
+        for compute in ("f32", "bf16"):
+            kept = self.train(f"kept_{compute}", run__compute=compute)
+            again = self.train(f"again_{compute}", run__compute=compute, run__recompute="true")
+            self.assertEqual(trajectory(kept), trajectory(again))
+
+    def test_one_rank_equals_two_over_50_steps(self):
+        for block in ("rodimus", "rodimus_plus"):
+            one = self.train(f"one_{block}", ranks=1, block=block, run__steps=50)
+            two = self.train(f"two_{block}", ranks=2, block=block, run__steps=50)
+            for (step, loss, *_), (_, other, *_) in zip(trajectory(one), trajectory(two), strict=True):
+                self.assertAlmostEqual(loss, other, delta=1e-5 * loss, msg=f"step {step}")
+
+    def test_training_learns(self):
+        losses = [loss for _, loss, *_ in trajectory(self.train("learn", run__steps=60))]
+        self.assertLess(losses[-1], 0.75 * losses[0])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
