@@ -45,7 +45,12 @@ double reduce(const Cpu& exec, const float* x, int64_t n) {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
 
-uint64_t fnv(uint64_t hash, uint64_t word) { return (hash ^ word) * kFnvPrime; }
+// A bijection of `hash` for each word. The shift brings high bits down: the product alone never
+// does, and two flipped sign bits would cancel.
+uint64_t fnv(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * kFnvPrime;
+  return hash ^ (hash >> 32);
+}
 
 }  // namespace
 
