@@ -4,6 +4,7 @@
 #include "kernels/short_conv.h"
 
 #include <array>
+#include <type_traits>
 
 #include "kernels/parallel.h"
 #include "kernels/simd.h"
@@ -14,6 +15,17 @@ namespace {
 using simd::Vec;
 
 constexpr int64_t kMaxWidth = 32;
+
+// f(count), with the authors' width as a constant: the loop over taps unrolls and each input is
+// loaded once.
+template <class F>
+void with_count(int64_t count, F&& f) {
+  if (count == 4) {
+    f(std::integral_constant<int64_t, 4>{});
+  } else {
+    f(count);
+  }
+}
 
 // Where the taps of a token read: x, history, or nothing.
 template <class T>
@@ -47,10 +59,11 @@ struct Taps {
   }
 
   // Pre-activation of channels d ... ; weight is (width, D).
-  template <class Lanes>
-  Vec dot(const float* weight, const float* bias, int64_t D, int64_t d, Lanes lanes) const {
+  template <class Count, class Lanes>
+  Vec dot(Count n, const float* weight, const float* bias, int64_t D, int64_t d,
+          Lanes lanes) const {
     Vec z = simd::load(bias + d, lanes);
-    for (int64_t i = 0; i < count; ++i)
+    for (int64_t i = 0; i < n; ++i)
       z += simd::load(weight + (first + i) * D + d, lanes) * simd::load(rows[i] + d, lanes);
     return z;
   }
@@ -96,16 +109,19 @@ struct BackwardBlock {
     const Taps<T> taps(in, b, t);
     const T* dy_row = dy + (b * in.dims.T + t) * D;
     float* dz_row = ring_row(t);
-    simd::for_lanes(D, [&](int64_t d, auto lanes) {
-      const Vec z = taps.dot(weight, bias, D, d, lanes);
-      const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
-      simd::store(dz_row + d, dz, lanes);
-      if (!own) return;  // the next block sums this row
-      simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
-      for (int64_t i = 0; i < taps.count; ++i) {
-        float* sum = dweight + (taps.first + i) * D + d;
-        simd::store(sum, simd::load(sum, lanes) + dz * simd::load(taps.rows[i] + d, lanes), lanes);
-      }
+    with_count(taps.count, [&](auto count) {
+      simd::for_lanes(D, [&](int64_t d, auto lanes) {
+        const Vec z = taps.dot(count, weight, bias, D, d, lanes);
+        const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
+        simd::store(dz_row + d, dz, lanes);
+        if (!own) return;  // the next block sums this row
+        simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
+        for (int64_t i = 0; i < count; ++i) {
+          float* sum = dweight + (taps.first + i) * D + d;
+          const Vec x = simd::load(taps.rows[static_cast<size_t>(i)] + d, lanes);
+          simd::store(sum, simd::load(sum, lanes) + dz * x, lanes);
+        }
+      });
     });
   }
 
@@ -121,11 +137,13 @@ struct BackwardBlock {
     }
     T* out =
         t >= 0 ? dx + (b * in.dims.T + t) * D : dhistory + (b * (width - 1) + width - 1 + t) * D;
-    simd::for_lanes(D, [&](int64_t d, auto lanes) {
-      Vec sum{};
-      for (int64_t i = 0; i < count; ++i)
-        sum += simd::load(weights[i] + d, lanes) * simd::load(dz[i] + d, lanes);
-      simd::store(out + d, sum, lanes);
+    with_count(count, [&](auto terms) {
+      simd::for_lanes(D, [&](int64_t d, auto lanes) {
+        Vec sum{};
+        for (int64_t i = 0; i < terms; ++i)
+          sum += simd::load(weights[i] + d, lanes) * simd::load(dz[i] + d, lanes);
+        simd::store(out + d, sum, lanes);
+      });
     });
   }
 };
@@ -141,9 +159,11 @@ void short_conv_forward(Cpu& exec, T* y, const T* x, const float* weight, const 
   parallel_rows(exec, dims.B * dims.T, dims.D, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const Taps<T> taps(in, r / dims.T, r % dims.T);
-      simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
-        simd::store(y + r * dims.D + d, simd::silu(taps.dot(by_tap.data(), bias, dims.D, d, lanes)),
-                    lanes);
+      with_count(taps.count, [&](auto count) {
+        simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
+          const Vec z = taps.dot(count, by_tap.data(), bias, dims.D, d, lanes);
+          simd::store(y + r * dims.D + d, simd::silu(z), lanes);
+        });
       });
     }
   });
