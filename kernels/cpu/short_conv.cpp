@@ -16,6 +16,10 @@ using simd::Vec;
 
 constexpr int64_t kMaxWidth = 32;
 
+// Row stride of the (width, D) workspaces: where D is a power of two, rows of weights, ring and
+// sums would otherwise fall into the same few cache sets as the rows of x.
+constexpr int64_t stride_of(int64_t D) { return D + 16; }
+
 // f(count), with the authors' width as a constant: the loop over taps unrolls and each input is
 // loaded once.
 template <class F>
@@ -64,15 +68,17 @@ struct Taps {
           Lanes lanes) const {
     Vec z = simd::load(bias + d, lanes);
     for (int64_t i = 0; i < n; ++i)
-      z += simd::load(weight + (first + i) * D + d, lanes) * simd::load(rows[i] + d, lanes);
+      z += simd::load(weight + (first + i) * stride_of(D) + d, lanes) *
+           simd::load(rows[i] + d, lanes);
     return z;
   }
 };
 
 memory::Scratch<float> transposed(const float* weight, const ShortConvDims& dims) {
-  memory::Scratch<float> t(dims.width * dims.D);
+  const int64_t stride = stride_of(dims.D);
+  memory::Scratch<float> t(dims.width * stride);
   for (int64_t d = 0; d < dims.D; ++d)
-    for (int64_t i = 0; i < dims.width; ++i) t[i * dims.D + d] = weight[d * dims.width + i];
+    for (int64_t i = 0; i < dims.width; ++i) t[i * stride + d] = weight[d * dims.width + i];
   return t;
 }
 
@@ -102,7 +108,7 @@ struct BackwardBlock {
   }
 
  private:
-  float* ring_row(int64_t t) const { return ring + t % in.dims.width * in.dims.D; }
+  float* ring_row(int64_t t) const { return ring + t % in.dims.width * stride_of(in.dims.D); }
 
   void pre_activation_gradient(int64_t b, int64_t t, bool own) const {
     const int64_t D = in.dims.D;
@@ -117,7 +123,7 @@ struct BackwardBlock {
         if (!own) return;  // the next block sums this row
         simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
         for (int64_t i = 0; i < count; ++i) {
-          float* sum = dweight + (taps.first + i) * D + d;
+          float* sum = dweight + (taps.first + i) * stride_of(D) + d;
           const Vec x = simd::load(taps.rows[static_cast<size_t>(i)] + d, lanes);
           simd::store(sum, simd::load(sum, lanes) + dz * x, lanes);
         }
@@ -133,7 +139,7 @@ struct BackwardBlock {
     for (int64_t later = std::max<int64_t>(t, 0); later < std::min(in.dims.T, t + width); ++later) {
       if (in.first_visible(b, later) > t) continue;
       dz[count] = ring_row(later);
-      weights[count++] = weight + (width - 1 - (later - t)) * D;
+      weights[count++] = weight + (width - 1 - (later - t)) * stride_of(D);
     }
     T* out =
         t >= 0 ? dx + (b * in.dims.T + t) * D : dhistory + (b * (width - 1) + width - 1 + t) * D;
@@ -174,16 +180,16 @@ void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhis
                          const T* x, const float* weight, const float* bias, const T* history,
                          const int32_t* starts, ShortConvDims dims) {
   check_dims(dims);
-  const int64_t D = dims.D, width = dims.width;
-  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * D);
-  std::fill_n(dby_tap.data(), width * D, 0.0f);
+  const int64_t D = dims.D, width = dims.width, stride = stride_of(D);
+  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * stride);
+  std::fill_n(dby_tap.data(), width * stride, 0.0f);
   sum_over_rows(
-      exec, dims.B * dims.T, {{dby_tap.data(), width * D}, {dbias, D}},
+      exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {dbias, D}},
       [&](int64_t begin, int64_t end, float* partial) {
-        const memory::Scratch<float> ring(width * D);
+        const memory::Scratch<float> ring(width * stride);
         const BackwardBlock<T> block{
             {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, ring.data(), partial,
-            partial + width * D};
+            partial + width * stride};
         while (begin < end) {  // a block of rows may cross sequences
           const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
           block.run(b, begin - b * dims.T, stop - b * dims.T);
@@ -191,7 +197,7 @@ void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhis
         }
       });
   for (int64_t d = 0; d < D; ++d)
-    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * D + d];
+    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * stride + d];
 }
 
 #define INSTANTIATE(T)                                                                       \
