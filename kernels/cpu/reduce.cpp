@@ -19,20 +19,25 @@ memory::Scratch<Sum> per_block(const Cpu& exec, int64_t n, int64_t block, int64_
   return results;
 }
 
-// Squares and sums in double: an f32 square overflows at 1.8e19.
+// Squares and sums in double: an f32 square overflows at 1.8e19. A function of its own, because GCC
+// gathers element by element through a pointer that a lambda captured by reference.
+template <bool kSquare>
+double block_sum(const float* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = x[i];
+    sum += kSquare ? value * value : value;
+  }
+  return sum;
+}
+
 template <bool kSquare>
 double reduce(const Cpu& exec, const float* x, int64_t n) {
   const int64_t blocks = (n + kReduceBlock - 1) / kReduceBlock;
-  const auto sums =
-      per_block<double>(exec, n, kReduceBlock, blocks, [&](int64_t begin, int64_t end) {
-        double sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = begin; i < end; ++i) {
-          const double value = x[i];
-          sum += kSquare ? value * value : value;
-        }
-        return sum;
-      });
+  const auto sums = per_block<double>(
+      exec, n, kReduceBlock, blocks,
+      [x](int64_t begin, int64_t end) { return block_sum<kSquare>(x + begin, end - begin); });
   double total = 0;
   for (int64_t b = 0; b < blocks; ++b) total += sums[b];
   return total;
