@@ -79,8 +79,9 @@ void sum_over_rows(const Cpu& exec, int64_t rows, std::initializer_list<RowSum> 
       parallel_for(exec, sum.width, kParallelGrain / blocks, [&](int64_t begin, int64_t end) {
         for (int64_t block = 0; block < blocks; ++block) {
           const float* partial = first + block * stride;
+          float* out = sum.out;
 #pragma omp simd
-          for (int64_t j = begin; j < end; ++j) sum.out[j] += partial[j];
+          for (int64_t j = begin; j < end; ++j) out[j] += partial[j];
         }
       });
     }

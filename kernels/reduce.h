@@ -12,9 +12,9 @@ inline constexpr int64_t kReduceBlock = 65536;
 double sum_of_squares(Cpu&, const float* x, int64_t n);
 double sum(Cpu&, const float* x, int64_t n);
 
-// 64-bit hash of n bytes (FNV-1a over 8-byte words per block, blocks combined in order): equal
-// bytes, equal hash, on any number of threads. Used to check that all ranks hold the same
-// parameters.
+// 64-bit hash of n bytes: equal bytes, equal hash, on any number of threads. Used to check that all
+// ranks hold the same parameters. FNV-1a over 8-byte words (h = (h ^ word) * prime; h ^= h >> 32),
+// starting anew in every block of 4 kReduceBlock bytes; then over n and the block hashes in order.
 uint64_t hash_bytes(Cpu&, const void* data, int64_t bytes);
 
 }  // namespace rodimus

@@ -5,13 +5,9 @@
 #include <cstring>
 
 #include "kernels/parallel.h"
-#include "kernels/simd.h"
 
 namespace rodimus {
 namespace {
-
-using simd::Vec;
-using VecD = double __attribute__((vector_size(8 * simd::kLanes)));
 
 // f(begin, end) of each block of `block` items, as an array. Sum is the result type.
 template <class Sum, class F>
@@ -23,21 +19,25 @@ memory::Scratch<Sum> per_block(const Cpu& exec, int64_t n, int64_t block, int64_
   return results;
 }
 
-// Squares and sums in double: an f32 square overflows at 1.8e19.
+// Squares and sums in double: an f32 square overflows at 1.8e19. A function of its own, because GCC
+// gathers element by element through a pointer that a lambda captured by reference.
+template <bool kSquare>
+double block_sum(const float* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = x[i];
+    sum += kSquare ? value * value : value;
+  }
+  return sum;
+}
+
 template <bool kSquare>
 double reduce(const Cpu& exec, const float* x, int64_t n) {
   const int64_t blocks = (n + kReduceBlock - 1) / kReduceBlock;
-  const auto sums =
-      per_block<double>(exec, n, kReduceBlock, blocks, [&](int64_t begin, int64_t end) {
-        VecD lanes_sum{};
-        simd::for_lanes(end - begin, [&](int64_t i, auto lanes) {
-          const VecD value = __builtin_convertvector(simd::load(x + begin + i, lanes), VecD);
-          lanes_sum += kSquare ? value * value : value;
-        });
-        double sum = 0;
-        for (int i = 0; i < simd::kLanes; ++i) sum += lanes_sum[i];
-        return sum;
-      });
+  const auto sums = per_block<double>(
+      exec, n, kReduceBlock, blocks,
+      [x](int64_t begin, int64_t end) { return block_sum<kSquare>(x + begin, end - begin); });
   double total = 0;
   for (int64_t b = 0; b < blocks; ++b) total += sums[b];
   return total;
@@ -45,7 +45,12 @@ double reduce(const Cpu& exec, const float* x, int64_t n) {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
 
-uint64_t fnv(uint64_t hash, uint64_t word) { return (hash ^ word) * kFnvPrime; }
+// A bijection of `hash` for each word. The shift brings high bits down: the product alone never
+// does, and two flipped sign bits would cancel.
+uint64_t fnv(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * kFnvPrime;
+  return hash ^ (hash >> 32);
+}
 
 }  // namespace
 
@@ -60,9 +65,15 @@ uint64_t hash_bytes(Cpu& exec, const void* data, int64_t bytes) {
   const auto hashes =
       per_block<uint64_t>(exec, bytes, block, blocks, [&](int64_t begin, int64_t end) {
         uint64_t hash = kFnvOffset;
-        for (int64_t at = begin; at < end; at += 8) {
-          uint64_t word = 0;  // the last word is padded with zeros
-          std::memcpy(&word, bytes_of + at, static_cast<size_t>(std::min<int64_t>(8, end - at)));
+        int64_t at = begin;
+        for (; at + 8 <= end; at += 8) {
+          uint64_t word;
+          std::memcpy(&word, bytes_of + at, sizeof(word));
+          hash = fnv(hash, word);
+        }
+        if (at < end) {
+          uint64_t word = 0;  // padded with zeros
+          std::memcpy(&word, bytes_of + at, static_cast<size_t>(end - at));
           hash = fnv(hash, word);
         }
         return hash;

@@ -4,6 +4,7 @@
 #include "kernels/short_conv.h"
 
 #include <array>
+#include <type_traits>
 
 #include "kernels/parallel.h"
 #include "kernels/simd.h"
@@ -14,6 +15,21 @@ namespace {
 using simd::Vec;
 
 constexpr int64_t kMaxWidth = 32;
+
+// Row stride of the (width, D) workspaces: where D is a power of two, rows of weights, ring and
+// sums would otherwise fall into the same few cache sets as the rows of x.
+constexpr int64_t stride_of(int64_t D) { return D + 16; }
+
+// f(count), with the authors' width as a constant: the loop over taps unrolls and each input is
+// loaded once.
+template <class F>
+void with_count(int64_t count, F&& f) {
+  if (count == 4) {
+    f(std::integral_constant<int64_t, 4>{});
+  } else {
+    f(count);
+  }
+}
 
 // Where the taps of a token read: x, history, or nothing.
 template <class T>
@@ -47,19 +63,22 @@ struct Taps {
   }
 
   // Pre-activation of channels d ... ; weight is (width, D).
-  template <class Lanes>
-  Vec dot(const float* weight, const float* bias, int64_t D, int64_t d, Lanes lanes) const {
+  template <class Count, class Lanes>
+  Vec dot(Count n, const float* weight, const float* bias, int64_t D, int64_t d,
+          Lanes lanes) const {
     Vec z = simd::load(bias + d, lanes);
-    for (int64_t i = 0; i < count; ++i)
-      z += simd::load(weight + (first + i) * D + d, lanes) * simd::load(rows[i] + d, lanes);
+    for (int64_t i = 0; i < n; ++i)
+      z += simd::load(weight + (first + i) * stride_of(D) + d, lanes) *
+           simd::load(rows[i] + d, lanes);
     return z;
   }
 };
 
 memory::Scratch<float> transposed(const float* weight, const ShortConvDims& dims) {
-  memory::Scratch<float> t(dims.width * dims.D);
+  const int64_t stride = stride_of(dims.D);
+  memory::Scratch<float> t(dims.width * stride);
   for (int64_t d = 0; d < dims.D; ++d)
-    for (int64_t i = 0; i < dims.width; ++i) t[i * dims.D + d] = weight[d * dims.width + i];
+    for (int64_t i = 0; i < dims.width; ++i) t[i * stride + d] = weight[d * dims.width + i];
   return t;
 }
 
@@ -89,23 +108,26 @@ struct BackwardBlock {
   }
 
  private:
-  float* ring_row(int64_t t) const { return ring + t % in.dims.width * in.dims.D; }
+  float* ring_row(int64_t t) const { return ring + t % in.dims.width * stride_of(in.dims.D); }
 
   void pre_activation_gradient(int64_t b, int64_t t, bool own) const {
     const int64_t D = in.dims.D;
     const Taps<T> taps(in, b, t);
     const T* dy_row = dy + (b * in.dims.T + t) * D;
     float* dz_row = ring_row(t);
-    simd::for_lanes(D, [&](int64_t d, auto lanes) {
-      const Vec z = taps.dot(weight, bias, D, d, lanes);
-      const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
-      simd::store(dz_row + d, dz, lanes);
-      if (!own) return;  // the next block sums this row
-      simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
-      for (int64_t i = 0; i < taps.count; ++i) {
-        float* sum = dweight + (taps.first + i) * D + d;
-        simd::store(sum, simd::load(sum, lanes) + dz * simd::load(taps.rows[i] + d, lanes), lanes);
-      }
+    with_count(taps.count, [&](auto count) {
+      simd::for_lanes(D, [&](int64_t d, auto lanes) {
+        const Vec z = taps.dot(count, weight, bias, D, d, lanes);
+        const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
+        simd::store(dz_row + d, dz, lanes);
+        if (!own) return;  // the next block sums this row
+        simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
+        for (int64_t i = 0; i < count; ++i) {
+          float* sum = dweight + (taps.first + i) * stride_of(D) + d;
+          const Vec x = simd::load(taps.rows[static_cast<size_t>(i)] + d, lanes);
+          simd::store(sum, simd::load(sum, lanes) + dz * x, lanes);
+        }
+      });
     });
   }
 
@@ -117,15 +139,17 @@ struct BackwardBlock {
     for (int64_t later = std::max<int64_t>(t, 0); later < std::min(in.dims.T, t + width); ++later) {
       if (in.first_visible(b, later) > t) continue;
       dz[count] = ring_row(later);
-      weights[count++] = weight + (width - 1 - (later - t)) * D;
+      weights[count++] = weight + (width - 1 - (later - t)) * stride_of(D);
     }
     T* out =
         t >= 0 ? dx + (b * in.dims.T + t) * D : dhistory + (b * (width - 1) + width - 1 + t) * D;
-    simd::for_lanes(D, [&](int64_t d, auto lanes) {
-      Vec sum{};
-      for (int64_t i = 0; i < count; ++i)
-        sum += simd::load(weights[i] + d, lanes) * simd::load(dz[i] + d, lanes);
-      simd::store(out + d, sum, lanes);
+    with_count(count, [&](auto terms) {
+      simd::for_lanes(D, [&](int64_t d, auto lanes) {
+        Vec sum{};
+        for (int64_t i = 0; i < terms; ++i)
+          sum += simd::load(weights[i] + d, lanes) * simd::load(dz[i] + d, lanes);
+        simd::store(out + d, sum, lanes);
+      });
     });
   }
 };
@@ -141,9 +165,11 @@ void short_conv_forward(Cpu& exec, T* y, const T* x, const float* weight, const 
   parallel_rows(exec, dims.B * dims.T, dims.D, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const Taps<T> taps(in, r / dims.T, r % dims.T);
-      simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
-        simd::store(y + r * dims.D + d, simd::silu(taps.dot(by_tap.data(), bias, dims.D, d, lanes)),
-                    lanes);
+      with_count(taps.count, [&](auto count) {
+        simd::for_lanes(dims.D, [&](int64_t d, auto lanes) {
+          const Vec z = taps.dot(count, by_tap.data(), bias, dims.D, d, lanes);
+          simd::store(y + r * dims.D + d, simd::silu(z), lanes);
+        });
       });
     }
   });
@@ -154,16 +180,16 @@ void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhis
                          const T* x, const float* weight, const float* bias, const T* history,
                          const int32_t* starts, ShortConvDims dims) {
   check_dims(dims);
-  const int64_t D = dims.D, width = dims.width;
-  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * D);
-  std::fill_n(dby_tap.data(), width * D, 0.0f);
+  const int64_t D = dims.D, width = dims.width, stride = stride_of(D);
+  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * stride);
+  std::fill_n(dby_tap.data(), width * stride, 0.0f);
   sum_over_rows(
-      exec, dims.B * dims.T, {{dby_tap.data(), width * D}, {dbias, D}},
+      exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {dbias, D}},
       [&](int64_t begin, int64_t end, float* partial) {
-        const memory::Scratch<float> ring(width * D);
+        const memory::Scratch<float> ring(width * stride);
         const BackwardBlock<T> block{
             {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, ring.data(), partial,
-            partial + width * D};
+            partial + width * stride};
         while (begin < end) {  // a block of rows may cross sequences
           const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
           block.run(b, begin - b * dims.T, stop - b * dims.T);
@@ -171,7 +197,7 @@ void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhis
         }
       });
   for (int64_t d = 0; d < D; ++d)
-    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * D + d];
+    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * stride + d];
 }
 
 #define INSTANTIATE(T)                                                                       \

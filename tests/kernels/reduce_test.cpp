@@ -70,6 +70,15 @@ TEST(Reduce, HashSeesEveryBitAndIgnoresThreads) {
   EXPECT_EQ(first, hash_bytes(one, data.data(), bytes));
 }
 
+// The top bit of a word stays on top under multiplication: two of them must not cancel.
+TEST(Reduce, HashSeesTwoFlippedSigns) {
+  Cpu exec{1};
+  std::vector<float> x(100, 1);
+  const uint64_t before = hash_bytes(exec, x.data(), 400);
+  x[1] = x[31] = -1;
+  EXPECT_NE(before, hash_bytes(exec, x.data(), 400));
+}
+
 TEST(Reduce, HashSeesSwappedBlocks) {
   Cpu exec{2};
   std::vector<float> x(static_cast<size_t>(2 * kReduceBlock), 1);
