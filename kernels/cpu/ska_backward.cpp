@@ -80,8 +80,8 @@ struct Backward {
   int64_t scratch_size() const { return segment_rows() * (3 * width() + 2) + 2 * tile_size(); }
 
   void pack(int64_t task, float* scratch) const {
-    const int64_t tile = task % tiles(), head = task / tiles() % (dims.Hk + dims.Hv),
-                  b = task / tiles() / (dims.Hk + dims.Hv);
+    const int64_t heads = dims.Hk + dims.Hv;
+    const int64_t head = task % heads, tile = task / heads % tiles(), b = task / heads / tiles();
     const int64_t first = tile * kKeyTile, rows = std::min<int64_t>(kKeyTile, dims.Tk - first);
     if (head < dims.Hk) {
       const int64_t at = ((b * dims.Hk + head) * tiles() + tile) * tile_size();

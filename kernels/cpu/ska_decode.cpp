@@ -14,40 +14,56 @@
 namespace rodimus::ska {
 namespace {
 
-// scores[j] = factor * <q, k_j>. Four keys at a time: independent sums hide the latency of the
-// addition.
+// Rows this far ahead are asked for early: they lie a page or so apart, where the hardware does not
+// prefetch.
+constexpr int64_t kAhead = 16;
+
+template <class T>
+void prefetch(const T* row, int64_t count) {
+  for (int64_t d = 0; d < count; d += 64 / static_cast<int64_t>(sizeof(T)))
+    __builtin_prefetch(row + d);
+}
+
+// scores[j] = factor * <q, k_j>, kLanes keys at a time: their sums are independent, and one
+// transposition turns the lanes of all of them into scores. Writes up to a multiple of kLanes.
 template <class T>
 void dot_rows(float* scores, const T* q, const T* k, int64_t stride, int64_t keys, int64_t dim,
               float factor) {
-  constexpr int64_t kTogether = 4;
-  for (int64_t j = 0; j < keys; j += kTogether) {
-    const int64_t count = std::min(kTogether, keys - j);
-    Vec sum[kTogether] = {};
-    const T* row[kTogether];
-    for (int64_t i = 0; i < kTogether; ++i) row[i] = k + (j + std::min(i, count - 1)) * stride;
+  for (int64_t j = 0; j < keys; j += kLanes) {
+    Vec sum[kLanes] = {};
+    const T* row[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) row[i] = k + std::min(j + i, keys - 1) * stride;
     simd::for_lanes(dim, [&](int64_t d, auto lanes) {
       const Vec left = simd::load(q + d, lanes);
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < kTogether; ++i) sum[i] += left * simd::load(row[i] + d, lanes);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) sum[i] += left * simd::load(row[i] + d, lanes);
     });
-    for (int64_t i = 0; i < count; ++i) scores[j + i] = factor * simd::reduce_add(sum[i]);
+    alignas(64) float lanes_of_key[kLanes * kLanes], keys_of_lane[kLanes * kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) simd::store(lanes_of_key + i * kLanes, sum[i]);
+    micro::transpose(keys_of_lane, kLanes, lanes_of_key, kLanes, kLanes, kLanes);
+    Vec total{};
+    for (int64_t i = 0; i < kLanes; ++i) total += simd::load(keys_of_lane + i * kLanes);
+    simd::store(scores + j, factor * total);
   }
 }
 
-// o = sum_j weights[j] v_j / total, a strip of 4 vectors at a time so that the sums stay in
+// o = sum_j weights[j] v_j / total, eight vectors of o at a time so that the sums stay in
 // registers.
 template <class T>
 void weighted_sum(T* o, const float* weights, const T* v, int64_t stride, int64_t keys, int64_t dim,
                   float total) {
-  constexpr int64_t kStrip = 4 * kLanes;
+  constexpr int kVectors = 8;
+  constexpr int64_t kStrip = kVectors * kLanes;
   int64_t d = 0;
   for (; d + kStrip <= dim; d += kStrip) {
-    Vec sum[4] = {};
-    for (int64_t j = 0; j < keys; ++j)
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
+    Vec sum[kVectors] = {};
+    for (int64_t j = 0; j < keys; ++j) {
+      if (j + kAhead < keys) prefetch(v + (j + kAhead) * stride + d, kStrip);
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i)
         sum[i] += weights[j] * simd::load(v + j * stride + d + i * kLanes);
-    for (int i = 0; i < 4; ++i) simd::store(o + d + i * kLanes, sum[i] / total);
+    }
+    for (int i = 0; i < kVectors; ++i) simd::store(o + d + i * kLanes, sum[i] / total);
   }
   simd::for_lanes(dim - d, [&](int64_t e, auto lanes) {
     Vec sum{};

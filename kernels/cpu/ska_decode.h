@@ -7,7 +7,7 @@
 namespace rodimus::ska {
 
 // Up to this many queries packing the keys into tiles costs more than it saves.
-inline constexpr int64_t kDecodeQueries = 4;
+inline constexpr int64_t kDecodeQueries = 2;
 
 // As ska_forward, with Tk filled in and the shapes checked.
 template <class T>

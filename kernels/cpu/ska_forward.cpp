@@ -45,11 +45,15 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
     }
     largest = tile_largest;
   }
+  // Locals, because a store to s could change what the references refer to.
+  const float shift = largest;
+  Vec tile_sum{};
   for (int64_t j = begin; j < end; j += kLanes) {
-    const Vec weight = simd::exp2(simd::load(s + j) - largest);
-    sum += weight;
+    const Vec weight = simd::exp2(simd::load(s + j) - shift);
+    tile_sum += weight;
     simd::store(s + j, weight);
   }
+  sum += tile_sum;
 }
 
 template <class T>
@@ -71,8 +75,8 @@ struct Forward {
   }
 
   void pack(int64_t task, float* scratch) const {
-    const int64_t tile = task % tiles, head = task / tiles % (dims.Hk + dims.Hv),
-                  b = task / tiles / (dims.Hk + dims.Hv);
+    const int64_t heads = dims.Hk + dims.Hv;
+    const int64_t head = task % heads, tile = task / heads % tiles, b = task / heads / tiles;
     const int64_t first = (first_tile + tile) * kKeyTile;
     const int64_t rows = std::min<int64_t>(kKeyTile, dims.Tk - first);
     if (head < dims.Hk) {
@@ -164,11 +168,11 @@ void ska_forward(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v
 
   const int64_t query_tiles = (dims.T + ska::kQueryTile - 1) / ska::kQueryTile;
   parallel_tasks(exec, dims.B * dims.H * query_tiles, [&](int64_t task) {
-    // Later queries see more keys: hand them out first, so that no thread ends with the longest.
-    const int64_t first = (query_tiles - 1 - task % query_tiles) * ska::kQueryTile;
-    const int64_t head = task / query_tiles;
-    pass.attend(head / dims.H, head % dims.H,
-                {first, std::min<int64_t>(first + ska::kQueryTile, dims.T)},
+    // Heads innermost: they share keys and cache lines. Later queries see more keys: hand them out
+    // first, so that no thread ends with the longest.
+    const int64_t h = task % dims.H, b = task / dims.H % dims.B;
+    const int64_t first = (query_tiles - 1 - task / dims.H / dims.B) * ska::kQueryTile;
+    pass.attend(b, h, {first, std::min<int64_t>(first + ska::kQueryTile, dims.T)},
                 scratch.data() + omp_get_thread_num() * scratch_size);
   });
 }

@@ -19,8 +19,8 @@ using simd::Vec;
 
 // Rows whose products share a register tile.
 inline constexpr int kRowGroup = micro::kTileRows;
-// Multiples of a register tile both ways; one tile of keys and one of values fit in L1 at D = 64.
-inline constexpr int kKeyTile = kLanes == 16 ? 64 : 48, kQueryTile = 2 * kKeyTile;
+// Multiples of a register tile both ways on every target.
+inline constexpr int kQueryTile = 96, kKeyTile = 96;
 static_assert(kKeyTile % kRowGroup == 0 && kKeyTile % micro::kTileCols == 0);
 
 inline int64_t round_up(int64_t n, int64_t multiple) {
@@ -48,9 +48,15 @@ inline void multiply_transposed_add(float* c, int64_t ldc, const float* a, int64
 template <class T>
 void pack_rows(float* to, const T* from, int64_t stride, int64_t rows, int64_t padded_rows,
                int64_t dim, float factor) {
+  constexpr int64_t kAhead = 8;
   const int64_t width = padded(dim);
   for (int64_t r = 0; r < rows; ++r) {
     float* row = to + r * width;
+    // Rows of one head lie a page or so apart, where the hardware does not prefetch.
+    const char* ahead = reinterpret_cast<const char*>(from + (r + kAhead) * stride);
+    for (int64_t line = 0; r + kAhead < rows && line < dim * static_cast<int64_t>(sizeof(T));
+         line += 64)
+      __builtin_prefetch(ahead + line);
     simd::for_lanes(dim, [&](int64_t d, auto lanes) {
       simd::store(row + d, factor * simd::load(from + r * stride + d, lanes), lanes);
     });
