@@ -54,51 +54,57 @@ void diagonal_scores(float* a, int64_t ld, const float* q, const float* k, const
 
 template <class T>
 void load_factors(ChunkFactors& f, const ChunkInputs<T>& in) {
-  const int64_t Kp = f.Kp;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(in.K));
-  if (in.K < Kp || in.length < kChunk) {
-    std::fill_n(f.q, kChunk * Kp, 0.0f);
-    std::fill_n(f.k, kChunk * Kp, 0.0f);
-    std::fill_n(f.decay, kChunk * Kp, 0.0f);  // holds g until the second loop
-  }
-  bool reset[kSubs] = {};
-  for (int64_t t = 0; t < in.length; ++t) {
-    if (is_start(in.starts, t, in.t0)) reset[t / kSub] = true;
-    simd::for_lanes(in.K, [&](int64_t c, auto lanes) {
-      simd::store(f.q + t * Kp + c, simd::load(in.q + t * in.K + c, lanes) * scale);
-      simd::store(f.k + t * Kp + c, simd::load(in.k + t * in.K + c, lanes));
-      simd::store(f.decay + t * Kp + c, simd::load(in.g + t * in.K + c, lanes));
-    });
-  }
-  const bool any_reset = std::any_of(reset, reset + kSubs, [](bool r) { return r; });
-  for (int64_t c = 0; c < Kp; c += kLanes) {
-    Vec chunk_sum{};
-    for (int64_t s = 0; s < kSubs; ++s) {
-      const int64_t first = s * kSub;
-      Vec sub_sum{}, product = simd::broadcast(1.0f);
-      for (int64_t t = first; t < first + kSub; ++t) {
-        const int64_t at = t * Kp + c;
-        const Vec g = simd::load(f.decay + at);
-        const Vec decay =
-            t < in.length && is_start(in.starts, t, in.t0) ? Vec{} : flush(simd::exp(g));
-        sub_sum += g;
-        product = flush(product * decay);
+  const int64_t K = in.K, Kp = f.Kp;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(K));
+  if (K < Kp) f.clear();
+  std::fill_n(f.chunk_decay, Kp, 0.0f);  // holds the sum of g until the end
+  bool any_reset = false;
+  // Row after row of one sub-chunk: its part of all seven arrays stays in the L1 cache.
+  for (int64_t s = 0; s < kSubs; ++s) {
+    const int64_t first = s * kSub, last = first + kSub - 1;
+    float* sub_sum = f.sub_decay + s * Kp;
+    std::fill_n(sub_sum, Kp, 0.0f);
+    bool reset = false;
+    for (int64_t t = first; t <= last; ++t) {
+      const bool token = t < in.length, start = token && is_start(in.starts, t, in.t0);
+      reset |= start;
+      simd::for_lanes(K, [&](int64_t c, auto lanes) {
+        const int64_t at = t * Kp + c, from = t * K + c;
+        const Vec g = token ? simd::load(in.g + from, lanes) : Vec{};
+        const Vec q = token ? simd::load(in.q + from, lanes) * scale : Vec{};
+        const Vec decay = start ? Vec{} : flush(simd::exp(g));
+        const Vec product = t == first ? decay : flush(simd::load(f.q_decay + at - Kp) * decay);
+        simd::store(sub_sum + c, simd::load(sub_sum + c) + g);
+        simd::store(f.q + at, q);
         simd::store(f.decay + at, decay);
         simd::store(f.q_decay + at, product);
-        simd::store(f.q_local + at, product * simd::load(f.q + at));
-      }
-      product = simd::broadcast(1.0f);
-      for (int64_t t = first + kSub - 1; t >= first; --t) {
-        const int64_t at = t * Kp + c;
-        simd::store(f.k_decay + at, product);
-        simd::store(f.k_local + at, product * simd::load(f.k + at));
-        product = flush(product * simd::load(f.decay + at));
-      }
-      simd::store(f.sub_decay + s * Kp + c, reset[s] ? Vec{} : flush(simd::exp(sub_sum)));
-      chunk_sum += sub_sum;
+        simd::store(f.q_local + at, product * q);
+      });
     }
-    simd::store(f.chunk_decay + c, any_reset ? Vec{} : flush(simd::exp(chunk_sum)));
+    for (int64_t t = last; t >= first; --t) {
+      const bool token = t < in.length;
+      simd::for_lanes(K, [&](int64_t c, auto lanes) {
+        const int64_t at = t * Kp + c;
+        const Vec k = token ? simd::load(in.k + t * K + c, lanes) : Vec{};
+        const Vec product =
+            t == last ? simd::broadcast(1.0f)
+                      : flush(simd::load(f.k_decay + at + Kp) * simd::load(f.decay + at + Kp));
+        simd::store(f.k + at, k);
+        simd::store(f.k_decay + at, product);
+        simd::store(f.k_local + at, product * k);
+      });
+    }
+    any_reset |= reset;
+    simd::for_lanes(K, [&](int64_t c, auto) {
+      const Vec sum = simd::load(sub_sum + c);
+      simd::store(f.chunk_decay + c, simd::load(f.chunk_decay + c) + sum);
+      simd::store(sub_sum + c, reset ? Vec{} : flush(simd::exp(sum)));
+    });
   }
+  simd::for_lanes(K, [&](int64_t c, auto) {
+    const Vec sum = simd::load(f.chunk_decay + c);
+    simd::store(f.chunk_decay + c, any_reset ? Vec{} : flush(simd::exp(sum)));
+  });
 }
 
 void queries_from_entry(float* out, int64_t ld, const ChunkFactors& f) {

@@ -70,8 +70,8 @@ ChunkInputs<T> chunk_inputs(const T* q, const T* k, const float* g, const int32_
           dims.K};
 }
 
-// Factors of one chunk. Arrays (kChunk, Kp); tokens >= length and keys >= K have q = k = 0 and
-// decay 1.
+// Factors of one chunk. Arrays (kChunk, Kp); tokens >= length have q = k = 0 and decay 1, keys >= K
+// are all 0.
 class ChunkFactors {
  public:
   explicit ChunkFactors(int64_t padded) : Kp(padded), storage_((7 * kChunk + kSubs + 1) * padded) {
@@ -83,6 +83,8 @@ class ChunkFactors {
     sub_decay = next;
     chunk_decay = next + kSubs * Kp;
   }
+
+  void clear() { std::fill(storage_.span().begin(), storage_.span().end(), 0.0f); }
 
   const int64_t Kp;
   float *q, *k;              // q / sqrt(K), k
