@@ -28,17 +28,6 @@ int errno_in(std::string_view reason) {
   return at == reason.npos ? 0 : std::atoi(std::string(reason.substr(at + kKey.size())).c_str());
 }
 
-// Version 1.10 of the format, whose metadata carries checksums, whatever library writes. No file
-// locks: they fail on NFS and Lustre, and a committed file is never written again.
-Handle file_access() {
-  Handle access(checked(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate"), H5Pclose);
-  checked(H5Pset_libver_bounds(access.id(), H5F_LIBVER_V110, H5F_LIBVER_V110),
-          "H5Pset_libver_bounds");
-  checked(H5Pset_file_locking(access.id(), false, true), "H5Pset_file_locking");
-  checked(H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG), "H5Pset_fclose_degree");
-  return access;
-}
-
 Handle text_type() {
   Handle type(checked(H5Tcopy(H5T_C_S1), "H5Tcopy"), H5Tclose);
   checked(H5Tset_size(type.id(), H5T_VARIABLE), "H5Tset_size");
@@ -74,10 +63,13 @@ void fail_hdf5(const std::string& what) {
   fail(what, ": ", reason.empty() ? "HDF5 gives no reason" : reason);
 }
 
-Handle create_file(const std::filesystem::path& path) {
-  return {checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, file_access().id()),
-                  "cannot write ", path.string()),
-          H5Fclose};
+Handle file_access() {
+  Handle access(checked(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate"), H5Pclose);
+  checked(H5Pset_libver_bounds(access.id(), H5F_LIBVER_V110, H5F_LIBVER_V110),
+          "H5Pset_libver_bounds");
+  checked(H5Pset_file_locking(access.id(), false, true), "H5Pset_file_locking");
+  checked(H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG), "H5Pset_fclose_degree");
+  return access;
 }
 
 Handle open_file(const std::filesystem::path& path) {

@@ -48,7 +48,7 @@ class Handle {
     return *this;
   }
   hid_t id() const { return id_; }
-  // Closes and reports: what was buffered reaches the file here.
+  // Closes and reports.
   template <class... What>
   void close(const What&... what) {
     checked(close_(std::exchange(id_, H5I_INVALID_HID)), what...);
@@ -62,7 +62,9 @@ class Handle {
   Close close_ = nullptr;
 };
 
-Handle create_file(const std::filesystem::path& path);
+// Access properties of every file: format 1.10, whose metadata carries checksums, whatever library
+// writes; no file locks: they fail on NFS and Lustre, and a committed file is never written again.
+Handle file_access();
 Handle open_file(const std::filesystem::path& path);
 Handle create_group(hid_t parent, const std::string& name);
 Handle open_dataset(hid_t parent, const std::string& name);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "checkpoints/layout.h"
+#include "checkpoints/output_file.h"
 
 namespace rodimus {
 namespace {
@@ -37,7 +38,7 @@ void write_piece(hid_t group, const Piece& piece, const float* data) {
   hdf5::checked(H5Pset_fletcher32(properties.id()), "H5Pset_fletcher32");
   hdf5::checked(H5Pset_fill_time(properties.id(), H5D_FILL_TIME_NEVER), "H5Pset_fill_time");
   const hdf5::Handle space = hdf5::simple_space({{n}});
-  hdf5::Handle dataset(
+  const hdf5::Handle dataset(
       hdf5::checked(H5Dcreate2(group, piece.tensor->name.c_str(), H5T_IEEE_F32LE, space.id(),
                                H5P_DEFAULT, properties.id(), H5P_DEFAULT),
                     "cannot write ", piece.tensor->name),
@@ -45,12 +46,11 @@ void write_piece(hid_t group, const Piece& piece, const float* data) {
   hdf5::write_attribute(dataset.id(), "first_element", piece.elements.begin);
   hdf5::checked(H5Dwrite(dataset.id(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data),
                 "cannot write ", piece.tensor->name);
-  dataset.close("cannot write ", piece.tensor->name);
 }
 
 void write_all(const std::filesystem::path& path, const Metadata& metadata, int rank,
                std::span<const OwnedArray> arrays, const std::vector<Piece>& pieces) {
-  hdf5::Handle file = hdf5::create_file(path);
+  hdf5::OutputFile file(path);
   hdf5::write_attribute(file.id(), "format_version", kFormatVersion);
   hdf5::write_attribute(file.id(), "id", metadata.id);
   hdf5::write_attribute(file.id(), "rank", rank);
@@ -61,9 +61,10 @@ void write_all(const std::filesystem::path& path, const Metadata& metadata, int 
     const hdf5::Handle group = hdf5::create_group(file.id(), array.group);
     for (const Piece& piece : pieces) {
       write_piece(group.id(), piece, array.data + (piece.flat_begin - begin));
+      file.check();  // a full disk is noticed now, not after gigabytes more
     }
   }
-  file.close("cannot write ", path.string());
+  file.close();
 }
 
 void compare_all(const std::filesystem::path& path, const Metadata& metadata, int rank,

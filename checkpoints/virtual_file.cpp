@@ -5,6 +5,7 @@
 
 #include "checkpoints/hdf5_raii.h"
 #include "checkpoints/layout.h"
+#include "checkpoints/output_file.h"
 
 namespace rodimus {
 namespace {
@@ -60,7 +61,7 @@ void write_virtual_dataset(hid_t group, const std::string& group_name, const Ten
 
 void write_virtual_file(const std::filesystem::path& path, const Metadata& metadata) {
   const hdf5::Session session;
-  hdf5::Handle file = hdf5::create_file(path);
+  hdf5::OutputFile file(path);
   // Repeated from the metadata for people who look with h5dump or HDFView.
   hdf5::write_attribute(file.id(), "format_version", kFormatVersion);
   hdf5::write_attribute(file.id(), "id", metadata.id);
@@ -75,7 +76,7 @@ void write_virtual_file(const std::filesystem::path& path, const Metadata& metad
       write_virtual_dataset(group.id(), name, tensor, metadata.ranges);
     }
   }
-  file.close("cannot write ", path.string());
+  file.close();
 }
 
 Metadata read_virtual_file(const std::filesystem::path& path) {
