@@ -14,11 +14,11 @@
 namespace rodimus {
 
 struct DatasetConfig {
-  std::vector<std::filesystem::path> paths;   // shards or folders of shards, see find_shards()
-  int64_t seq_len = 0;                        // T >= 1
-  int64_t vocab_size = 0;                     // the model's: every token must be below it
-  std::optional<int32_t> document_delimiter;  // llm.c shards only, see Shard
-  bool verify = true;                         // read all shards once and check them (~GB/s)
+  std::vector<std::filesystem::path> paths;        // shards or folders of shards, see find_shards()
+  int64_t seq_len = 0;                             // T >= 1
+  int64_t vocab_size = 0;                          // the model's: every token must be below it
+  std::optional<int32_t> document_delimiter = {};  // llm.c shards only, see Shard
+  bool verify = true;                              // read all shards once and check them (~GB/s)
 };
 
 class Dataset {

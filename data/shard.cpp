@@ -160,7 +160,8 @@ std::vector<fs::path> find_shards(const fs::path& path) {
   std::error_code error;
   if (!fs::is_directory(path, error)) {
     const fs::path prefix = prefix_of(path);
-    if (present(with_suffix(prefix, ".idx")) || present(with_suffix(prefix, ".bin"))) return {prefix};
+    if (present(with_suffix(prefix, ".idx")) || present(with_suffix(prefix, ".bin")))
+      return {prefix};
     fail("no shard at ", path.native(), ": expected ", prefix.native(), ".idx with ",
          prefix.filename().native(), ".bin (Megatron, `rodimus tokenize`), or an llm.c .bin file");
   }

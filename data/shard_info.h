@@ -10,9 +10,10 @@
 namespace rodimus {
 
 struct ShardInfo {
-  std::string tokenizer_hash;  // XXH64 of the tokenizer model, 16 hexadecimal digits; may be empty
-  int64_t vocab_size = 0;      // every token is below it
-  int32_t eos_id = -1;         // the token that ends each document; -1: none
+  std::string tokenizer_hash =
+      {};                  // XXH64 of the tokenizer model, 16 hexadecimal digits; may be empty
+  int64_t vocab_size = 0;  // every token is below it
+  int32_t eos_id = -1;     // the token that ends each document; -1: none
   int64_t documents = 0;
   int64_t tokens = 0;
   int64_t text_bytes = 0;  // of the original text: turns nats per token into bits per byte

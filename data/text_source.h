@@ -21,7 +21,7 @@ struct TextSourceConfig {
   bool jsonl = false;  // so do all others, standard input too
   std::string json_field = "text";
   // Text files are cut into documents at each occurrence; empty: a file is one document.
-  std::string separator;
+  std::string separator = {};
   InvalidUtf8 invalid_utf8 = InvalidUtf8::error;
 };
 

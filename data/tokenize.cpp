@@ -103,16 +103,16 @@ struct Encoded {
   std::vector<int32_t> tokens;
 };
 
-// Encodes documents on `threads` threads, which take the next one as they get free.
+// Encodes documents with a thread per cache; a thread takes the next document when it is free.
 void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool append_eos,
-                int threads) {
+                std::vector<WordCache>& caches) {
   std::atomic<size_t> next{0};
   std::mutex mutex;
   std::exception_ptr exception;
-  const auto work = [&] {
+  const auto work = [&](WordCache* cache) {
     try {
       for (size_t i; (i = next.fetch_add(1)) < round.size();) {
-        round[i].tokens = tokenizer.encode(round[i].document.text);
+        round[i].tokens = tokenizer.encode(round[i].document.text, cache);
         if (append_eos) round[i].tokens.push_back(tokenizer.eos_id());
       }
     } catch (...) {
@@ -121,8 +121,8 @@ void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool ap
     }
   };
   std::vector<std::thread> pool;
-  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
-  work();
+  for (size_t t = 1; t < caches.size(); ++t) pool.emplace_back(work, &caches[t]);
+  work(&caches[0]);
   for (std::thread& thread : pool) thread.join();
   if (exception) std::rethrow_exception(exception);
 }
@@ -140,7 +140,7 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   check_options(options);
   prepare_folder(options);
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0 ? options.threads : cores;
+  std::vector<WordCache> caches(static_cast<size_t>(options.threads > 0 ? options.threads : cores));
 
   TokenizeResult result;
   TextSource source(options.source);  // before the training: a wrong input shows at once
@@ -168,14 +168,14 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   for (bool more = true; more;) {
     round.clear();
     size_t bytes = 0;
-    while (bytes < kRoundBytesPerThread * static_cast<size_t>(threads)) {
+    while (bytes < kRoundBytesPerThread * caches.size()) {
       Document document;
       more = source.next(document);
       if (!more) break;
       bytes += document.text.size();
       round.push_back({std::move(document), {}});
     }
-    encode_all(tokenizer, round, options.append_eos, threads);
+    encode_all(tokenizer, round, options.append_eos, caches);
     for (const Encoded& encoded : round) {
       if (encoded.tokens.empty()) continue;
       const bool to_val = in_validation(encoded.document.index, options.seed, options.val_fraction);

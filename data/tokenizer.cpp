@@ -19,9 +19,9 @@ namespace {
 constexpr std::string_view kMeta = "\xe2\x96\x81";
 // SentencePiece skips training lines longer than this; we cut them instead.
 constexpr size_t kMaxLineBytes = 4096;
-// Encoding costs n log n and memory per byte, so long texts are cut after newlines, which are
-// tokens of their own and thus never inside one.
-constexpr size_t kEncodeBytes = 4096;
+// Longer words are rare; caching them would cost memory for nothing.
+constexpr size_t kMaxCachedBytes = 48;
+constexpr size_t kMaxCachedWords = size_t{1} << 17;
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
@@ -30,6 +30,22 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
     text.remove_prefix(at + from.size());
   }
   return out.append(text);
+}
+
+// Whether a token reaches over a place where first_word() cuts.
+bool crosses_words(std::string_view bytes) {
+  if (bytes.find('\n') != std::string_view::npos) return bytes != "\n";
+  const size_t word = bytes.find_first_not_of(' ');
+  return word != std::string_view::npos && bytes.find(' ', word) != std::string_view::npos;
+}
+
+// The first word of `text`: a newline, or spaces and what follows them up to the next space or
+// newline.
+std::string_view first_word(std::string_view text) {
+  if (text.starts_with('\n')) return text.substr(0, 1);
+  const size_t begin = text.find_first_not_of(' ');
+  if (begin == std::string_view::npos) return text;
+  return text.substr(0, text.find_first_of(" \n", begin));
 }
 
 // Feeds lines to the trainer, long ones in parts that end between characters.
@@ -70,9 +86,10 @@ struct Tokenizer::Model {
   std::string serialized, hash;
   std::vector<std::string> bytes;       // what each id decodes to
   std::array<int32_t, 256> byte_ids{};  // of the byte-fallback tokens
-  bool all_bytes = false;               // all 256 of them are there
   bool leading_space = false;           // the model puts a space before the text
-  bool newline_token = false;           // "\n" is a token that no other contains
+  // No token crosses a word and every character can be bytes: words can be encoded one by one, with
+  // the same result as all at once.
+  bool by_words = false;
 
   void append(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<int> part;
@@ -105,7 +122,7 @@ Tokenizer Tokenizer::from_model(std::string serialized) {
   model->hash = hex64(xxh64(serialized));
   model->serialized = std::move(serialized);
   int bytes_found = 0;
-  bool newline_found = false, newline_inside = false;
+  bool crossing = false;
   for (int id = 0; id < processor.GetPieceSize(); ++id) {
     const std::string& piece = processor.IdToPiece(id);
     if (processor.IsByte(id)) {  // "<0x0A>"
@@ -120,19 +137,14 @@ Tokenizer Tokenizer::from_model(std::string serialized) {
       model->bytes.emplace_back();
     } else {
       model->bytes.push_back(replace_all(piece, kMeta, " "));
-      if (piece == "\n") {
-        newline_found = true;
-      } else if (piece.find('\n') != std::string::npos) {
-        newline_inside = true;
-      }
+      crossing = crossing || crosses_words(model->bytes.back());
     }
   }
-  model->all_bytes = bytes_found == 256;
-  model->newline_token = newline_found && !newline_inside;
   std::vector<int32_t> probe;
   model->append("a", probe);
   model->leading_space =
       !probe.empty() && model->bytes[static_cast<size_t>(probe.front())].starts_with(' ');
+  model->by_words = bytes_found == 256 && !crossing && !model->leading_space;
   return Tokenizer(std::move(model));
 }
 
@@ -140,8 +152,8 @@ Tokenizer Tokenizer::train(const TokenizerTraining& options,
                            const std::function<bool(std::string&)>& next_line) {
   std::string symbols = "\n";
   for (const std::string& symbol : options.user_symbols) {
-    if (symbol.empty() || symbol.find_first_of(",\"\n") != std::string::npos) {
-      fail("tokenizer symbol '", symbol, "' is empty or has a comma, quote or newline");
+    if (symbol.empty() || symbol.find_first_of(" ,\"\n") != std::string::npos) {
+      fail("tokenizer symbol '", symbol, "' is empty or has a space, comma, quote or newline");
     }
     symbols += "," + symbol;
   }
@@ -167,7 +179,7 @@ Tokenizer Tokenizer::train(const TokenizerTraining& options,
        {"bos_id", "-1"},
        {"pad_id", "-1"},
        {"num_threads", "8"},
-       {"minloglevel", "1"}},
+       {"minloglevel", "2"}},
       &lines, &serialized);
   if (!status.ok()) {
     fail("cannot train a ", options.model_type, " tokenizer of ", options.vocab_size,
@@ -182,29 +194,41 @@ int32_t Tokenizer::eos_id() const { return model_->processor.eos_id(); }
 const std::string& Tokenizer::model() const { return model_->serialized; }
 const std::string& Tokenizer::hash() const { return model_->hash; }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text, WordCache* cache) const {
   std::vector<int32_t> ids;
-  if (model_->leading_space || !model_->all_bytes) {
-    model_->append(text, ids);  // not ours: cutting it would change its tokens
+  if (!model_->by_words) {
+    model_->append(text, ids);
     return ids;
   }
   ids.reserve(text.size() / 3);
   while (!text.empty()) {
-    size_t end = text.size();
-    if (model_->newline_token && text.size() > kEncodeBytes) {
-      const size_t newline = text.find('\n', kEncodeBytes);
-      if (newline != std::string_view::npos) end = newline + 1;
+    std::string_view word = first_word(text);
+    text.remove_prefix(word.size());
+    if (const auto* known = cache ? cache->find(word) : nullptr) {
+      ids.insert(ids.end(), known->begin(), known->end());
+      continue;
     }
-    std::string_view part = text.substr(0, end);
-    text.remove_prefix(end);
-    for (size_t at; (at = part.find(kMeta)) != std::string_view::npos;) {
-      model_->append(part.substr(0, at), ids);
+    const size_t begin = ids.size();
+    std::string_view rest = word;
+    for (size_t at; (at = rest.find(kMeta)) != std::string_view::npos;) {
+      model_->append(rest.substr(0, at), ids);
       for (const char c : kMeta) ids.push_back(model_->byte_ids[static_cast<uint8_t>(c)]);
-      part.remove_prefix(at + kMeta.size());
+      rest.remove_prefix(at + kMeta.size());
     }
-    model_->append(part, ids);
+    model_->append(rest, ids);
+    if (cache) cache->insert(word, {ids.begin() + static_cast<ptrdiff_t>(begin), ids.end()});
   }
   return ids;
+}
+
+const std::vector<int32_t>* WordCache::find(std::string_view word) const {
+  const auto found = words_.find(word);
+  return found == words_.end() ? nullptr : &found->second;
+}
+
+void WordCache::insert(std::string_view word, std::vector<int32_t> ids) {
+  if (word.size() > kMaxCachedBytes || words_.size() >= kMaxCachedWords) return;
+  words_.emplace(word, std::move(ids));
 }
 
 const std::string& Tokenizer::bytes_of(int32_t id) const {

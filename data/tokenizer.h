@@ -9,15 +9,31 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace rodimus {
 
 struct TokenizerTraining {
-  int64_t vocab_size = 8192;              // with 2 special and 256 byte tokens inside
-  std::string model_type = "bpe";         // or "unigram"
-  double character_coverage = 0.9995;     // characters rarer than this stay bytes
-  std::vector<std::string> user_symbols;  // always one token each, as "<|user|>"
+  int64_t vocab_size = 8192;                   // with 2 special and 256 byte tokens inside
+  std::string model_type = "bpe";              // or "unigram"
+  double character_coverage = 0.9995;          // characters rarer than this stay bytes
+  std::vector<std::string> user_symbols = {};  // always one token each, as "<|user|>"
+};
+
+// The tokens of words met before. Text repeats its words, so this makes encoding several times
+// faster. One per thread, for one tokenizer; at most some tens of MB.
+class WordCache {
+ public:
+  const std::vector<int32_t>* find(std::string_view word) const;  // null: not there
+  void insert(std::string_view word, std::vector<int32_t> ids);   // nothing when full or too long
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view word) const { return std::hash<std::string_view>()(word); }
+  };
+  std::unordered_map<std::string, std::vector<int32_t>, Hash, std::equal_to<>> words_;
 };
 
 class Tokenizer {
@@ -42,8 +58,9 @@ class Tokenizer {
   const std::string& model() const;  // the serialized model, as in the file
   const std::string& hash() const;   // XXH64 of it, 16 hexadecimal digits
 
-  // No EOS is added, and none is read from the text. Invalid UTF-8 becomes U+FFFD. Thread-safe.
-  std::vector<int32_t> encode(std::string_view text) const;
+  // No EOS is added, and none is read from the text. Invalid UTF-8 becomes U+FFFD. Thread-safe when
+  // each thread has its own cache; a cache changes the speed, not the result.
+  std::vector<int32_t> encode(std::string_view text, WordCache* cache = nullptr) const;
   // Control tokens (EOS) decode to nothing. Throws Error on an id outside the vocabulary.
   std::string decode(const std::vector<int32_t>& ids) const;
   // The bytes one token stands for, with no regard to its neighbours; may be a part of a character.

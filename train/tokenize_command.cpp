@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -76,13 +75,17 @@ void add_tokenize_command(CLI::App& app) {
                     "read every input as JSON lines, whatever its name");
   command->add_option("--json-field", options->source.json_field, "the field with the text")
       ->capture_default_str();
-  const std::map<std::string, InvalidUtf8> utf8_names = {{"error", InvalidUtf8::error},
-                                                         {"skip", InvalidUtf8::skip},
-                                                         {"replace", InvalidUtf8::replace}};
   command
-      ->add_option("--invalid-utf8", options->source.invalid_utf8,
-                   "error (stop), skip (drop the document) or replace (by U+FFFD); default error")
-      ->transform(CLI::CheckedTransformer(utf8_names).description(""));
+      ->add_option_function<std::string>(
+          "--invalid-utf8",
+          [options](const std::string& choice) {
+            options->source.invalid_utf8 = choice == "skip"      ? InvalidUtf8::skip
+                                           : choice == "replace" ? InvalidUtf8::replace
+                                                                 : InvalidUtf8::error;
+          },
+          "error: stop; skip: drop the document; replace: put U+FFFD")
+      ->check(CLI::IsMember({"error", "skip", "replace"}))
+      ->default_str("error");
   command->add_option("--tokenizer", options->tokenizer,
                       "an existing SentencePiece model (default: train one on the input)");
   command->add_option("--vocab-size", options->training.vocab_size, "tokens to train")
@@ -107,10 +110,13 @@ void add_tokenize_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "chooses the validation documents")
       ->capture_default_str();
-  command->add_flag("!--no-eos", options->append_eos, "do not end documents with the EOS token");
+  command->add_flag_callback(
+      "--no-eos", [options] { options->append_eos = false; },
+      "do not end documents with the EOS token");
   command->add_flag("--force", options->force, "replace the shards of an earlier run");
   command->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
-  command->add_flag("!--no-progress", options->progress, "no progress on stderr");
+  command->add_flag_callback(
+      "--no-progress", [options] { options->progress = false; }, "no progress on stderr");
   command->footer(
       "Example:\n"
       "  rodimus tokenize --input docs/ --extensions .rst,.md --vocab-size 8192 --val-fraction "

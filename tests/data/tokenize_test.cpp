@@ -1,0 +1,200 @@
+// The whole job: texts in, shards out, and every way it may fail without leaving half a shard.
+#include "data/tokenize.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "data/dataset.h"
+#include "tests/data/temporary_folder.h"
+
+namespace rodimus {
+namespace {
+
+using testing::expect_error;
+using testing::read_bytes;
+using testing::TemporaryFolder;
+using testing::write_bytes;
+
+std::string document(int i) {
+  std::string text;
+  for (int line = 0; line < 12; ++line) {
+    text += "document " + std::to_string(i) + " has words, line " + std::to_string(line * i) +
+            (line % 3 ? " and a longer tail\n" : " | cell | cell\n");
+  }
+  return text;
+}
+
+struct Job {
+  TemporaryFolder folder;
+  TokenizeOptions options;
+  explicit Job(int documents = 40) {
+    for (int i = 0; i < documents; ++i) {
+      write_bytes(folder / ("in/" + std::to_string(100 + i) + ".txt"), document(i));
+    }
+    options.source.inputs = {folder / "in"};
+    options.out = folder / "out";
+    options.training.vocab_size = 320;
+    options.val_fraction = 0.25;
+    options.progress = false;
+    options.threads = 2;
+  }
+  bool wrote_shards() const {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+      const auto extension = entry.path().extension();
+      if (extension == ".bin" || extension == ".idx" || extension == ".tmp") return true;
+    }
+    return false;
+  }
+};
+
+TEST(Tokenize, ShardsDecodeToTheTexts) {
+  Job job;
+  const TokenizeResult result = tokenize(job.options);
+  EXPECT_EQ(result.train.documents + result.val.documents, 40);
+  EXPECT_GT(result.val.documents, 2);
+  EXPECT_LT(result.val.documents, 20);
+  const Tokenizer tokenizer = Tokenizer::load(job.folder / "out/tokenizer.model");
+  EXPECT_EQ(tokenizer.hash(), result.tokenizer_hash);
+  int64_t next_train = 0, next_val = 0, text_bytes = 0;
+  const auto open = [&](const char* name) {
+    return Dataset({.paths = {job.folder / name}, .seq_len = 8, .vocab_size = 320});
+  };
+  const Dataset train = open("out/train"), val = open("out/val");
+  for (int i = 0; i < 40; ++i) {
+    const bool to_val = in_validation(static_cast<uint64_t>(i), 0, 0.25);
+    std::vector<int32_t> ids = to_val ? val.document(next_val++) : train.document(next_train++);
+    ASSERT_EQ(ids.back(), tokenizer.eos_id());
+    EXPECT_EQ(tokenizer.decode(ids), document(i));
+    text_bytes += static_cast<int64_t>(document(i).size());
+  }
+  EXPECT_EQ(train.documents(), next_train);
+  EXPECT_EQ(val.documents(), next_val);
+  EXPECT_EQ(*train.text_bytes() + *val.text_bytes(), text_bytes);
+  EXPECT_EQ(train.tokenizer_hash(), tokenizer.hash());
+}
+
+TEST(Tokenize, ThreadsDoNotChangeTheResult) {
+  Job job;
+  tokenize(job.options);
+  const std::vector<std::string> names = {"train.bin", "train.idx", "train.json",     "val.bin",
+                                          "val.idx",   "val.json",  "tokenizer.model"};
+  for (const int threads : {1, 3, 16}) {
+    TokenizeOptions again = job.options;
+    again.threads = threads;
+    again.out = job.folder / ("out" + std::to_string(threads));
+    tokenize(again);
+    for (const std::string& name : names) {
+      EXPECT_EQ(read_bytes(again.out / name), read_bytes(job.options.out / name))
+          << name << ", " << threads << " threads";
+    }
+  }
+}
+
+TEST(Tokenize, UsesAnExistingTokenizer) {
+  Job job;
+  tokenize(job.options);
+  TokenizeOptions again = job.options;
+  again.tokenizer = job.folder / "out/tokenizer.model";
+  again.out = job.folder / "again";
+  again.val_fraction = 0;
+  again.append_eos = false;
+  const TokenizeResult result = tokenize(again);
+  EXPECT_EQ(result.train.documents, 40);
+  EXPECT_EQ(result.train.eos_id, -1);
+  EXPECT_EQ(result.val.documents, 0);
+  EXPECT_FALSE(std::filesystem::exists(again.out / "val.bin"));
+  EXPECT_EQ(read_bytes(again.out / "tokenizer.model"), read_bytes(again.tokenizer));
+}
+
+TEST(Tokenize, RefusesToOverwrite) {
+  Job job;
+  tokenize(job.options);
+  const std::string before = read_bytes(job.folder / "out/train.bin");
+  job.options.seed = 1;
+  expect_error([&] { tokenize(job.options); }, {"train.bin exists", "--force"});
+  EXPECT_EQ(read_bytes(job.folder / "out/train.bin"), before);
+  job.options.force = true;
+  tokenize(job.options);
+  EXPECT_NE(read_bytes(job.folder / "out/train.bin"), before);
+}
+
+TEST(Tokenize, BadInputIsOneClearLine) {
+  Job job;
+  const auto with = [&](auto change) {
+    return [&, change] {
+      TokenizeOptions options = job.options;
+      change(options);
+      tokenize(options);
+    };
+  };
+  expect_error(with([](auto& o) { o.val_fraction = 1.5; }), {"--val-fraction", "1.5"});
+  expect_error(with([](auto& o) { o.training.model_type = "word"; }), {"word", "bpe"});
+  expect_error(with([](auto& o) { o.training.vocab_size = 100; }), {"--vocab-size 100"});
+  expect_error(with([](auto& o) { o.training.vocab_size = 9000; }), {"9000", "lower"});
+  expect_error(with([](auto& o) { o.source.inputs = {"/no/such"}; }), {"/no/such"});
+  expect_error(with([](auto& o) { o.source.inputs = {"-"}; }), {"only once", "--tokenizer"});
+  expect_error(with([](auto& o) { o.val_fraction = 1e-9; }), {"none went to val", "--separator"});
+  expect_error(with([](auto& o) { o.tokenizer = "/no/such.model"; }), {"/no/such.model"});
+  expect_error(with([](auto& o) { o.out = o.source.inputs[0] + "/100.txt/out"; }),
+               {"cannot create folder"});
+  EXPECT_FALSE(job.wrote_shards());
+}
+
+TEST(Tokenize, NoDocumentsIsAnError) {
+  Job job;
+  tokenize(job.options);
+  write_bytes(job.folder / "blank/x.txt", "\n \n");
+  write_bytes(job.folder / "bad/x.txt", "\xff");
+  job.options.tokenizer = job.folder / "out/tokenizer.model";
+  job.options.out = job.folder / "again";
+  job.options.source.inputs = {job.folder / "blank"};
+  expect_error([&] { tokenize(job.options); }, {"no documents", "1 file(s)"});
+  job.options.source.inputs = {job.folder / "bad"};
+  expect_error([&] { tokenize(job.options); }, {"x.txt", "invalid UTF-8 at byte 0"});
+  job.options.source.invalid_utf8 = InvalidUtf8::skip;
+  expect_error([&] { tokenize(job.options); }, {"no documents"});
+  EXPECT_TRUE(std::filesystem::is_empty(job.options.out));
+}
+
+// A limit on the file size behaves as a full disk does: write() fails half-way.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    old_handler_ = ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    ::signal(SIGXFSZ, old_handler_);
+  }
+
+ private:
+  rlimit old_{};
+  sighandler_t old_handler_;
+};
+
+TEST(Tokenize, FullDiskLeavesNothing) {
+  Job job;
+  tokenize(job.options);
+  job.options.tokenizer = job.folder / "out/tokenizer.model";
+  job.options.out = job.folder / "full";
+  {
+    const FileSizeLimit limit(4096);
+    expect_error([&] { tokenize(job.options); }, {"cannot write", "full/", "free some space"});
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(job.options.out));
+}
+
+TEST(InValidation, IsUniform) {
+  // 20000 draws with p = 0.1: 2000 +- 5 deviations of sqrt(n p (1 - p)) = 42.
+  int count = 0;
+  for (uint64_t i = 0; i < 20000; ++i) count += in_validation(i, 3, 0.1);
+  EXPECT_NEAR(count, 2000, 212);
+  EXPECT_FALSE(in_validation(5, 3, 0.0));
+}
+
+}  // namespace
+}  // namespace rodimus
