@@ -1,7 +1,6 @@
 """Evaluation, checkpoints as other programs see them, and the commands that read checkpoints."""
 import json
 import math
-import pathlib
 import unittest
 
 from support import VOCAB, Case, metrics, parameters, run
