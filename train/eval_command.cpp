@@ -45,7 +45,8 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   });
 
   if (communicator.rank() == 0) {
-    for (const std::string& problem : problems) fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
+    for (const std::string& problem : problems)
+      fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
   }
 
   const Config& config = loaded.config;

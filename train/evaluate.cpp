@@ -60,7 +60,9 @@ std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dat
     const int64_t first = (round * world + communicator.rank()) * B,
                   count = std::min(B, total - first);
     if (count <= 0) continue;
-    Batch batch{.B = count, .T = T};
+    Batch batch;
+    batch.B = count;
+    batch.T = T;
     if (options.reset_documents) batch.starts.resize(static_cast<size_t>(count * T));
     for (int64_t b = 0; b < count; ++b) {
       data.read(static_cast<uint64_t>(first + b), window.data(),

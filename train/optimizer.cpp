@@ -48,12 +48,4 @@ void AdamW::step(Exec& exec, double lr, double grad_norm) {
   run(buffers_.decayed, buffers_.values.numel(), 0);
 }
 
-FlatLayout layout_of(const ParameterBuffers& buffers) {
-  FlatLayout layout;
-  for (const Parameter* p : buffers.parameters)
-    layout.tensors.push_back({p->name, p->shape, p->offset});
-  layout.size = buffers.values.numel();
-  return layout;
-}
-
 }  // namespace rodimus

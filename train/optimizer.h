@@ -1,7 +1,6 @@
 // AdamW over the flat parameter buffers, with clipping by the global norm folded into the update.
 #pragma once
 
-#include "checkpoints/checkpoint.h"
 #include "layers/parameter.h"
 #include "train/config.h"
 
@@ -31,8 +30,5 @@ class AdamW {
   int64_t updates_ =
       0;  // updates so far: the t of the bias corrections. Skipped steps do not count.
 };
-
-// Names, shapes and offsets of the flat buffers, as checkpoints store them.
-FlatLayout layout_of(const ParameterBuffers& buffers);
 
 }  // namespace rodimus

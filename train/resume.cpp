@@ -1,9 +1,9 @@
 #include "train/resume.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/check.h"
+#include "train/load_model.h"
 
 namespace rodimus {
 namespace {
@@ -81,25 +81,10 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint,
 
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              AdamW& optimizer) {
+  read_parameters(exec, checkpoint, buffers);
   const FlatLayout layout = layout_of(buffers);
-  require_same_tensors(layout, checkpoint);
-  const Range all{0, buffers.values.numel()};
-  checkpoint.read("params", layout, all, buffers.values.data<float>());
-  checkpoint.read("adam_m", layout, all, optimizer.m().data<float>());
-  checkpoint.read("adam_v", layout, all, optimizer.v().data<float>());
-  require_finite(buffers, checkpoint.folder().string());
-  refresh_low(exec, buffers);
-}
-
-void require_finite(const ParameterBuffers& buffers, const std::string& origin) {
-  for (const Parameter* p : buffers.parameters) {
-    const float* x = p->var.value.data<float>();
-    for (int64_t i = 0; i < p->var.value.numel(); ++i) {
-      if (std::isfinite(x[i])) continue;
-      fail(origin, ": parameter ", p->name, " holds ", x[i], " at element ", i,
-           "; training cannot go on from it, use an earlier checkpoint (--resume PATH)");
-    }
-  }
+  checkpoint.read("adam_m", layout, {0, layout.size}, optimizer.m().data<float>());
+  checkpoint.read("adam_v", layout, {0, layout.size}, optimizer.v().data<float>());
 }
 
 }  // namespace rodimus

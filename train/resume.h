@@ -28,7 +28,4 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint,
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              AdamW& optimizer);
 
-// Throws Error naming the first parameter that is not finite. `origin` says where it came from.
-void require_finite(const ParameterBuffers& buffers, const std::string& origin);
-
 }  // namespace rodimus

@@ -10,6 +10,7 @@
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/evaluate.h"
+#include "train/load_model.h"
 #include "train/metrics.h"
 #include "train/peak.h"
 #include "train/placement.h"
@@ -139,8 +140,10 @@ void Trainer::prepare_output(const TrainOptions& options) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
-    metrics_ = std::make_unique<MetricsWriter>(folder / "metrics.jsonl", start.empty() ? -1 : step_);
-    board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", start.empty() ? -1 : step_);
+    metrics_ =
+        std::make_unique<MetricsWriter>(folder / "metrics.jsonl", start.empty() ? -1 : step_);
+    board_ =
+        std::make_unique<TensorBoardWriter>(folder / "tensorboard", start.empty() ? -1 : step_);
     std::ofstream file(folder / "config.toml");
     file << to_toml(config_) << std::flush;
     if (!file)
@@ -265,10 +268,11 @@ void Trainer::report(const StepResult& result, double step_s) {
                   .tokens = step_ * static_cast<int64_t>(tokens),
                   .skipped = skipped_};
   metrics_->step(line);
-  const std::array<TensorBoardWriter::Scalar, 4> scalars{{{"train/loss", static_cast<float>(line.loss)},
-                                                          {"train/lr", static_cast<float>(line.lr)},
-                                                          {"train/grad_norm", static_cast<float>(line.grad_norm)},
-                                                          {"train/tokens_per_s", static_cast<float>(line.tokens_per_s)}}};
+  const std::array<TensorBoardWriter::Scalar, 4> scalars{
+      {{"train/loss", static_cast<float>(line.loss)},
+       {"train/lr", static_cast<float>(line.lr)},
+       {"train/grad_norm", static_cast<float>(line.grad_norm)},
+       {"train/tokens_per_s", static_cast<float>(line.tokens_per_s)}}};
   board_->write(line.step, scalars);
   if (step_ % config_.run.log_every == 0 || step_ == config_.run.steps) progress_.step(line);
   if (result.skipped)
