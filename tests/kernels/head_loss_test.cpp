@@ -236,6 +236,9 @@ TEST(HeadLoss, ExtremeLogits) {
   EXPECT_NEAR(dz[2], 1 / (1 + std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(dz[2050], 1 / (1 + std::exp(1.0)) - 1, 1e-6);
   EXPECT_EQ(dz[0], 0);
+  z[2] = 1e4f - 2;  // now the later piece holds the largest, so the earlier sum must shrink
+  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  EXPECT_NEAR(loss, std::log1p(std::exp(-1.0)), 1e-6);
   z.assign(kVocab, -INFINITY), z[2050] = 3;  // the first piece is all -inf
   cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
   EXPECT_EQ(loss, 0);
