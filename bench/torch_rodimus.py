@@ -6,8 +6,8 @@
 The same model and the same work as `rodimus bench`: chunked DDTS (64 tokens a chunk, sub-chunks of
 16 so that no decay overflows), sliding-window attention over one shared key, gradient clipping,
 AdamW. Prints one JSON line: tokens per second of the median step, loss, number of parameters.
-Needs only PyTorch, 1.13 or newer; the wheel from PyPI brings the fastest CPU kernels. Debian's
-python3-torch calls the reference BLAS, ten times slower, until libopenblas0-pthread is installed.
+Needs only PyTorch, 1.13 or newer; the wheel from PyPI brings MKL. Debian's
+python3-torch is slow until libopenblas0-pthread replaces the reference BLAS it calls.
 """
 import argparse
 import json
