@@ -35,6 +35,14 @@ Handle text_type() {
   return type;
 }
 
+Handle fixed_text_type(size_t size) {
+  Handle type(checked(H5Tcopy(H5T_C_S1), "H5Tcopy"), H5Tclose);
+  checked(H5Tset_size(type.id(), size), "H5Tset_size");
+  checked(H5Tset_cset(type.id(), H5T_CSET_UTF8), "H5Tset_cset");
+  checked(H5Tset_strpad(type.id(), H5T_STR_NULLPAD), "H5Tset_strpad");
+  return type;
+}
+
 Handle scalar_space() { return {checked(H5Screate(H5S_SCALAR), "H5Screate"), H5Sclose}; }
 
 Handle create_attribute(hid_t object, const char* name, hid_t type) {
@@ -44,7 +52,11 @@ Handle create_attribute(hid_t object, const char* name, hid_t type) {
 }
 
 Handle open_attribute(hid_t object, const char* name) {
-  return {checked(H5Aopen(object, name, H5P_DEFAULT), "attribute ", name), H5Aclose};
+  Handle attribute(checked(H5Aopen(object, name, H5P_DEFAULT), "attribute ", name), H5Aclose);
+  const Handle space(checked(H5Aget_space(attribute.id()), "attribute ", name), H5Sclose);
+  if (H5Sget_simple_extent_npoints(space.id()) != 1)
+    fail("attribute ", name, " has more than one value");
+  return attribute;
 }
 
 }  // namespace
@@ -132,10 +144,10 @@ void write_attribute(hid_t object, const char* name, int64_t value) {
 }
 
 void write_attribute(hid_t object, const char* name, const std::string& text) {
-  const Handle type = text_type();
+  CHECK(!text.empty(), name, ": an empty string has no fixed length");
+  const Handle type = fixed_text_type(text.size());
   const Handle attribute = create_attribute(object, name, type.id());
-  const char* value = text.c_str();
-  checked(H5Awrite(attribute.id(), type.id(), &value), "cannot write attribute ", name);
+  checked(H5Awrite(attribute.id(), type.id(), text.data()), "cannot write attribute ", name);
 }
 
 int64_t read_integer(hid_t object, const char* name) {
@@ -145,10 +157,12 @@ int64_t read_integer(hid_t object, const char* name) {
 }
 
 std::string read_string(hid_t object, const char* name) {
-  char* value = nullptr;
-  checked(H5Aread(open_attribute(object, name).id(), text_type().id(), &value), "attribute ", name);
-  std::string text = value != nullptr ? value : "";
-  H5free_memory(value);
+  const Handle attribute = open_attribute(object, name);
+  const Handle type(checked(H5Aget_type(attribute.id()), "attribute ", name), H5Tclose);
+  if (H5Tget_class(type.id()) != H5T_STRING || H5Tis_variable_str(type.id()) != 0)
+    fail("attribute ", name, " is not a string of fixed length");
+  std::string text(H5Tget_size(type.id()), '\0');
+  checked(H5Aread(attribute.id(), type.id(), text.data()), "attribute ", name);
   return text;
 }
 

@@ -77,6 +77,9 @@ int64_t elements_of(hid_t dataset);
 void write_text(hid_t parent, const std::string& name, const std::string& text);
 std::string read_text(hid_t parent, const std::string& name);
 
+// Attributes are opened in files that nobody has checked yet. Strings have a fixed length: then
+// they lie in the object header, whose checksum HDF5 checks, and not in the global heap, which has
+// none and crashes the library when it is damaged.
 void write_attribute(hid_t object, const char* name, int64_t value);
 void write_attribute(hid_t object, const char* name, const std::string& text);
 int64_t read_integer(hid_t object, const char* name);
