@@ -69,30 +69,29 @@ void prepare_folder(const TokenizeOptions& options) {
   }
 }
 
-// Lines of about training_bytes of text, from documents drawn evenly over the whole source.
+// Trains on about training_bytes of text: lines drawn evenly over the documents outside val.
 Tokenizer train_tokenizer(const TokenizeOptions& options) {
   TextSource source(options.source);
   const auto total = static_cast<double>(std::max<uint64_t>(source.total_bytes(), 1));
   const double share = static_cast<double>(options.training_bytes) / total;
   Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
   Document document;
-  size_t begin = 0;
-  bool open = false;
+  size_t begin = std::string::npos;  // of the next line of `document`; npos: take the next document
+  uint64_t line_number = 0;
   const auto next_line = [&](std::string& line) {
-    while (!open) {
-      if (!source.next(document)) {
-        progress.finish("tokenizer: training on what was read ...");
-        return false;
+    do {
+      while (begin == std::string::npos) {
+        if (!source.next(document)) {
+          progress.finish("tokenizer: training on what was read ...");
+          return false;
+        }
+        progress.update(source.bytes_read());
+        if (!in_validation(document.index, options.seed, options.val_fraction)) begin = 0;
       }
-      progress.update(source.bytes_read());
-      begin = 0;
-      open = unit_hash(options.seed, document.index, kTrainingStream) < share &&
-             !in_validation(document.index, options.seed, options.val_fraction);
-    }
-    const size_t end = document.text.find('\n', begin);
-    line.assign(document.text, begin, end - begin);
-    open = end != std::string::npos;
-    begin = end + 1;
+      const size_t end = document.text.find('\n', begin);
+      line.assign(document.text, begin, end - begin);
+      begin = end == std::string::npos ? end : end + 1;
+    } while (unit_hash(options.seed, line_number++, kTrainingStream) >= share);
     return true;
   };
   return Tokenizer::train(options.training, next_line);
@@ -204,7 +203,11 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   // Everything is on the disk; what follows are renames.
   model.publish();
   train.publish();
-  if (val) val->publish();
+  if (val) {
+    val->publish();
+  } else {  // a val of an earlier run belongs to another tokenizer
+    for (const char* name : {"val.idx", "val.bin", "val.json"}) fs::remove(options.out / name);
+  }
   result.train = train.info();
   if (val) result.val = val->info();
   result.encoding_seconds = seconds_since(encoding_begin);

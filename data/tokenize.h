@@ -17,7 +17,7 @@ struct TokenizeOptions {
   std::filesystem::path out;        // a folder; created when missing
   std::filesystem::path tokenizer;  // an existing model; empty: train one
   TokenizerTraining training;
-  int64_t training_bytes = int64_t{32} << 20;  // text the tokenizer is trained on, about
+  int64_t training_bytes = int64_t{16} << 20;  // text the tokenizer is trained on, about
   double val_fraction = 0.01;  // of the documents, chosen by (seed, document index); 0: no val
   uint64_t seed = 0;
   bool append_eos = true;  // after each document

@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
@@ -158,7 +159,10 @@ Tokenizer Tokenizer::train(const TokenizerTraining& options,
     symbols += "," + symbol;
   }
   LineIterator lines(next_line);
-  if (lines.done()) fail("no text to train the tokenizer on");
+  if (lines.done())
+    fail(
+        "no text to train the tokenizer on: nothing but empty lines, or all of it set aside for "
+        "val");
   std::string serialized;
   // num_threads is written into the model and decides how unigram sums: a constant, so that the
   // model depends on the text alone.

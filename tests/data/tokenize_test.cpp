@@ -119,6 +119,35 @@ TEST(Tokenize, RefusesToOverwrite) {
   EXPECT_NE(read_bytes(job.folder / "out/train.bin"), before);
 }
 
+TEST(Tokenize, ForceWithoutValRemovesTheOldVal) {
+  Job job;
+  tokenize(job.options);
+  ASSERT_TRUE(std::filesystem::exists(job.folder / "out/val.idx"));
+  job.options.val_fraction = 0;
+  job.options.force = true;
+  EXPECT_EQ(tokenize(job.options).train.documents, 40);
+  for (const char* name : {"out/val.idx", "out/val.bin", "out/val.json"}) {
+    EXPECT_FALSE(std::filesystem::exists(job.folder / name)) << name;
+  }
+}
+
+TEST(Tokenize, TrainsTheTokenizerOnASampleOfOneLargeFile) {
+  TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += document(i);
+  write_bytes(folder / "all.txt", text);
+  TokenizeOptions options;
+  options.source.inputs = {folder / "all.txt"};
+  options.out = folder / "out";
+  options.training = {.vocab_size = 300};
+  options.training_bytes = static_cast<int64_t>(text.size() / 10);
+  options.val_fraction = 0;
+  options.progress = false;
+  const TokenizeResult result = tokenize(options);
+  EXPECT_EQ(result.train.documents, 1);
+  EXPECT_EQ(result.vocab_size, 300);
+}
+
 TEST(Tokenize, BadInputIsOneClearLine) {
   Job job;
   const auto with = [&](auto change) {

@@ -98,7 +98,8 @@ TEST_P(TokenizerTypes, EveryCharacterRoundTrips) {
 INSTANTIATE_TEST_SUITE_P(Models, TokenizerTypes,
                          ::testing::Values(TokenizerTraining{.vocab_size = 340},
                                            TokenizerTraining{.vocab_size = 300,
-                                                             .model_type = "unigram"}));
+                                                             .model_type = "unigram"}),
+                         [](const auto& test) { return test.param.model_type; });
 
 // SentencePiece itself, as the truth for encoding word by word and with a cache.
 std::vector<int> plain_sentencepiece(const std::string& model, const std::string& text) {

@@ -1,0 +1,78 @@
+// The command line of `rodimus tokenize`: options reach the job, mistakes are refused.
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+
+#include "data/shard.h"
+#include "tests/data/temporary_folder.h"
+#include "train/commands.h"
+
+namespace rodimus {
+namespace {
+
+using testing::expect_error;
+using testing::TemporaryFolder;
+
+void run(std::vector<std::string> arguments) {
+  CLI::App app{"rodimus"};
+  add_tokenize_command(app);
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last one first
+  ::testing::internal::CaptureStdout();
+  try {
+    app.parse(arguments);
+  } catch (...) {
+    ::testing::internal::GetCapturedStdout();
+    throw;
+  }
+  const std::string summary = ::testing::internal::GetCapturedStdout();
+  EXPECT_NE(summary.find("documents"), std::string::npos) << summary;
+}
+
+std::string corpus() {
+  std::string text;
+  for (int i = 0; i < 300; ++i) {
+    text += "paragraph " + std::to_string(i * 7919) + " of a small corpus\nsecond line\n\n";
+  }
+  return text;
+}
+
+TEST(TokenizeCommand, OptionsReachTheJob) {
+  TemporaryFolder folder;
+  testing::write_bytes(folder / "in/a.rst.txt", corpus());
+  testing::write_bytes(folder / "in/b.txt", "\xff not read");
+  const std::string out = folder / "out";
+  const std::vector<std::string> arguments = {
+      "tokenize", "--input",        folder / "in", "--extensions", ".rst.txt", "--separator",
+      "\\n\\n",   "--out",          out,           "--vocab-size", "300",      "--model-type",
+      "bpe",      "--val-fraction", "0.1",         "--no-progress"};
+  run(arguments);
+  const Shard train(folder / "out/train"), val(folder / "out/val");
+  EXPECT_EQ(train.documents() + val.documents(), 300) << "paragraphs, so \\\\n was a newline";
+  EXPECT_EQ(train.info()->vocab_size, 300);
+  EXPECT_EQ(train.info()->eos_id, 1);
+  expect_error([&] { run(arguments); }, {"exists", "--force"});
+
+  run({"tokenize", "--input", folder / "in/b.txt", "--invalid-utf8", "replace", "--tokenizer",
+       folder / "out/tokenizer.model", "--out", folder / "b", "--val-fraction", "0", "--no-eos",
+       "--no-progress"});
+  EXPECT_EQ(Shard(folder / "b/train").info()->eos_id, -1);
+}
+
+TEST(TokenizeCommand, MistakesAreRefused) {
+  EXPECT_THROW(run({"tokenize"}), CLI::RequiredError);
+  EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--invalid-utf8", "maybe"}),
+               CLI::ValidationError);
+  EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--vocabsize", "5"}),
+               CLI::ParseError);
+}
+
+TEST(TokenizeCommand, HelpHasAnExample) {
+  CLI::App app{"rodimus"};
+  add_tokenize_command(app);
+  const std::string help = app.get_subcommand("tokenize")->help();
+  EXPECT_NE(help.find("Example:"), std::string::npos);
+  EXPECT_NE(help.find("--vocab-size"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace rodimus
