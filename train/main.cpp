@@ -6,7 +6,7 @@
 #include "train/commands.h"
 
 int main(int argc, char** argv) {
-  constexpr std::array<rodimus::AddCommand, 2> kCommands = {rodimus::add_generate_command,
-                                                            rodimus::add_inspect_command};
+  constexpr std::array kCommands = {rodimus::add_tokenize_command, rodimus::add_generate_command,
+                                    rodimus::add_inspect_command};
   return rodimus::run_command_line(argc, argv, kCommands, std::cout, std::cerr);
 }

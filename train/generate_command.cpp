@@ -1,0 +1,157 @@
+// `rodimus generate`: text from a checkpoint. Text goes to stdout as it comes, all else to stderr.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "data/tokenizer.h"
+#include "kernels/check.h"
+#include "train/commands.h"
+#include "train/generate.h"
+#include "train/load_model.h"
+
+namespace rodimus {
+namespace {
+
+struct Options {
+  std::string checkpoint, prompt, tokenizer, compute = "f32";
+  std::vector<int32_t> ids;
+  GenerateConfig generate;
+  int threads = 0;
+};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// While it lives, SIGINT only sets the flag: the text so far stays whole.
+class CatchInterrupt {
+ public:
+  CatchInterrupt() : old_(std::signal(SIGINT, [](int) { interrupted = 1; })) {}
+  ~CatchInterrupt() { std::signal(SIGINT, old_); }
+  CatchInterrupt(const CatchInterrupt&) = delete;
+  CatchInterrupt& operator=(const CatchInterrupt&) = delete;
+
+ private:
+  void (*old_)(int);
+};
+
+// The tokenizer that was asked for, or that of the run; none when the run had none.
+std::optional<Tokenizer> open_tokenizer(const Options& options, const LoadedModel& loaded) {
+  const bool given = !options.tokenizer.empty();
+  const std::string& file = given ? options.tokenizer : loaded.config.data.tokenizer;
+  if (file.empty()) return {};
+  std::error_code ignored;
+  if (!given && !std::filesystem::exists(file, ignored)) {
+    fail("the run used the tokenizer ", file, ", which is not there; name it with --tokenizer");
+  }
+  Tokenizer tokenizer = Tokenizer::load(file);
+  const std::string& trained = loaded.state.tokenizer_hash;
+  if (!trained.empty() && trained != tokenizer.hash()) {
+    fail(file, " is not the tokenizer the model was trained with (hash ", tokenizer.hash(),
+         ", the checkpoint has ", trained, "); name the right one with --tokenizer");
+  }
+  return tokenizer;
+}
+
+std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Tokenizer>& tokenizer) {
+  if (!options.ids.empty()) return options.ids;
+  if (!tokenizer) {
+    fail("the run had no tokenizer: give the prompt as token ids (--ids 17,4,99) or name a ",
+         "tokenizer (--tokenizer FILE)");
+  }
+  std::vector<int32_t> ids = tokenizer->encode(options.prompt);
+  // Documents end with EOS in training, so an EOS is what stands before the first word of one.
+  if (ids.empty() && tokenizer->eos_id() >= 0) ids.push_back(tokenizer->eos_id());
+  return ids;
+}
+
+void run(const Options& options) {
+  validate(options.generate.sampling);
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  Context ctx{Cpu{options.threads > 0 ? options.threads : static_cast<int>(cores)},
+              options.compute == "bf16" ? DType::bf16 : DType::f32, nullptr};
+  std::vector<std::string> problems;
+  const LoadedModel loaded = load_model(options.checkpoint, ctx.exec, ctx.compute, &problems);
+  for (const std::string& problem : problems) fmt::print(stderr, "rodimus: warning: {}\n", problem);
+  const std::optional<Tokenizer> tokenizer = open_tokenizer(options, loaded);
+  GenerateConfig config = options.generate;
+  if (tokenizer) {
+    config.vocab = tokenizer->vocab_size();
+    config.stop = tokenizer->eos_id();
+  }
+  const std::vector<int32_t> prompt = prompt_ids(options, tokenizer);
+  fmt::print(stderr, "{} (step {}), {} prompt tokens\n", loaded.folder.native(), loaded.state.step,
+             prompt.size());
+
+  std::optional<StreamDecoder> decoder;
+  if (tokenizer) decoder.emplace(*tokenizer);
+  const auto show = [](const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  if (options.ids.empty()) show(options.prompt);
+  const CatchInterrupt guard;
+  bool first = true;
+  const GenerateTimes times = generate(ctx, *loaded.model, prompt, config, [&](int32_t id) {
+    show(decoder ? decoder->push(id) : fmt::format("{}{}", first ? "" : " ", id));
+    first = false;
+    return !interrupted;
+  });
+  show((decoder ? decoder->finish() : "") + "\n");
+  fmt::print(
+      stderr, "prompt: {} tokens, {:.1f} tokens/s; generated: {} tokens, {:.1f} tokens/s{}\n",
+      times.prompt_tokens, static_cast<double>(times.prompt_tokens) / times.prompt_s, times.tokens,
+      static_cast<double>(times.tokens) / times.tokens_s, interrupted ? " (interrupted)" : "");
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  GenerateConfig& generate = options->generate;
+  CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model");
+  command
+      ->add_option("--checkpoint", options->checkpoint,
+                   "a folder step_..., or a run folder: its newest sound checkpoint")
+      ->required();
+  CLI::Option* prompt = command->add_option("--prompt", options->prompt,
+                                            "text to continue (default: a new document)");
+  command->add_option("--ids", options->ids, "the prompt as token ids, separated by commas")
+      ->delimiter(',')
+      ->excludes(prompt);
+  command->add_option("--tokens", generate.max_tokens, "most tokens to generate")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--temperature", generate.sampling.temperature,
+                   "divides the logits; 0: always the most likely token")
+      ->capture_default_str();
+  command->add_option("--top-k", generate.sampling.top_k, "only the k most likely tokens; 0: all")
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", generate.sampling.top_p,
+                   "only the fewest tokens whose probabilities reach p")
+      ->capture_default_str();
+  command->add_option("--seed", generate.seed, "same seed, same text")->capture_default_str();
+  command->add_option("--tokenizer", options->tokenizer,
+                      "SentencePiece model (default: that of the run)");
+  command->add_option("--compute", options->compute, "type of matrix products: f32 or bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "0: all cores")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->footer(
+      "Example:\n"
+      "  rodimus generate --checkpoint runs/demo --prompt \"The scheduler\" --tokens 200 "
+      "--temperature 0.8 --top-p 0.95\n"
+      "prints the text as it comes; tokens per second go to stderr. Ctrl-C ends it.");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace rodimus

@@ -1,0 +1,30 @@
+// What a path holds, and whether it is sound: checkpoints and run folders, shards and folders of
+// them, tokenizer models, configurations.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "layers/config.h"
+
+namespace rodimus {
+
+struct Inspection {
+  nlohmann::ordered_json facts;       // "kind", then what is known; keys carry units (_bytes)
+  std::vector<std::string> problems;  // empty: sound. One line each
+};
+
+// Reads everything that a checksum covers. Throws Error when the path does not exist or is of no
+// known kind; damage is a problem of the result.
+Inspection inspect(const std::filesystem::path& path);
+
+// Lines "key: value" with readable sizes, then the verdict.
+std::string describe(const Inspection& inspection);
+
+// Numbers that follow from the model's shape alone; nothing is allocated. vocab_size 0: the
+// embedding and the head are left out. memory.* are those of training on one rank.
+nlohmann::ordered_json model_facts(const ModelConfig& config, int64_t seq_len);
+
+}  // namespace rodimus

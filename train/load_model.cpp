@@ -1,0 +1,63 @@
+#include "train/load_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace rodimus {
+namespace {
+
+namespace fs = std::filesystem;
+
+void require_finite(const ParameterBuffers& buffers, const fs::path& folder) {
+  for (const Parameter* p : buffers.parameters) {
+    const float* x = std::as_const(p->var.value).data<float>();
+    const int64_t n = numel_of(p->shape);
+    const float* bad = std::find_if_not(x, x + n, [](float value) { return std::isfinite(value); });
+    if (bad == x + n) continue;
+    fail(folder.native(), ": element ", bad - x, " of ", p->name, " is ", *bad,
+         "; the run had diverged, use an earlier checkpoint");
+  }
+}
+
+}  // namespace
+
+FlatLayout layout_of(const ParameterBuffers& buffers) {
+  FlatLayout layout;
+  layout.size = buffers.values.numel();
+  for (const Parameter* p : buffers.parameters)
+    layout.tensors.push_back({p->name, p->shape, p->offset});
+  return layout;
+}
+
+fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problems) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) fail("no checkpoint at ", path.native(), ": it does not exist");
+  if (fs::exists(path / "checkpoint.h5", ignored)) return path;
+  if (auto folder = newest_sound_checkpoint(path, problems)) return *folder;
+  if (!list_checkpoints(path).empty()) fail(path.native(), ": no checkpoint is sound");
+  fail("no checkpoint at ", path.native(),
+       ": expected a folder step_... or a run folder that holds some");
+}
+
+LoadedModel load_model(const fs::path& path, Exec& exec, DType compute,
+                       std::vector<std::string>* problems) {
+  LoadedModel loaded;
+  loaded.folder = find_checkpoint(path, problems);
+  const CheckpointReader reader(loaded.folder);
+  loaded.state = reader.state();
+  loaded.config =
+      parse_config(loaded.state.config_toml, "configuration in " + loaded.folder.native(), {});
+  loaded.model = std::make_unique<Model>(loaded.config.model, exec, compute, /*grads=*/false);
+  ParameterBuffers& buffers = loaded.model->parameters();
+  const FlatLayout layout = layout_of(buffers);
+  require_same_tensors(layout, reader);
+  reader.read("params", layout, {0, layout.size}, buffers.values.data<float>());
+  require_finite(buffers, loaded.folder);
+  refresh_low(exec, buffers);
+  return loaded;
+}
+
+}  // namespace rodimus

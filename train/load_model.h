@@ -1,0 +1,36 @@
+// A model for inference out of a checkpoint.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoints/checkpoint.h"
+#include "layers/model.h"
+#include "train/config.h"
+
+namespace rodimus {
+
+// Where the parameters lie in their flat buffer, as checkpoints describe it.
+FlatLayout layout_of(const ParameterBuffers& buffers);
+
+// The step folder that `path` stands for: itself, or of a run folder its newest sound one.
+// `problems` (may be null) receives one line per newer one that is damaged. Throws Error when there
+// is none.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path,
+                                      std::vector<std::string>* problems);
+
+struct LoadedModel {
+  std::filesystem::path folder;
+  TrainState state;
+  Config config;                 // that of the run
+  std::unique_ptr<Model> model;  // without gradients
+};
+
+// `path` as in find_checkpoint(). Throws Error when tensors are missing or of another shape, and
+// when a parameter is NaN or infinite.
+LoadedModel load_model(const std::filesystem::path& path, Exec& exec, DType compute,
+                       std::vector<std::string>* problems);
+
+}  // namespace rodimus
