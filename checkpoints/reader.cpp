@@ -202,4 +202,26 @@ void CheckpointReader::verify() const {
   }
 }
 
+void require_same_tensors(const FlatLayout& model, const CheckpointReader& checkpoint) {
+  const auto find = [](const FlatLayout& layout, const std::string& name) {
+    return std::ranges::find(layout.tensors, name, &TensorEntry::name);
+  };
+  const FlatLayout& stored = checkpoint.layout();
+  const std::string where = checkpoint.folder().string() + " was written by another model: ";
+  const char* advice = "; resume with the configuration stored in it, or start a new run";
+  for (const TensorEntry& tensor : model.tensors) {
+    const auto found = find(stored, tensor.name);
+    if (found == stored.tensors.end())
+      fail(where, "it has no tensor '", tensor.name, "' ", shape_text(tensor.shape), advice);
+    if (found->shape != tensor.shape)
+      fail(where, "tensor '", tensor.name, "' is ", shape_text(found->shape), " there, ",
+           shape_text(tensor.shape), " in this model", advice);
+  }
+  for (const TensorEntry& tensor : stored.tensors) {
+    if (find(model, tensor.name) == model.tensors.end())
+      fail(where, "it has the tensor '", tensor.name, "' ", shape_text(tensor.shape),
+           ", which this model lacks", advice);
+  }
+}
+
 }  // namespace rodimus

@@ -6,6 +6,11 @@
 
 #include <cstdio>
 
+// In a build with AddressSanitizer: what the libraries keep until the end of the process.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libmpi\nleak:libopen-\nleak:libpmix\nleak:libhwloc\nleak:mca_\nleak:libhdf5";
+}
+
 namespace rodimus::testing {
 namespace {
 
