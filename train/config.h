@@ -17,6 +17,7 @@ struct DataConfig {
   std::string tokenizer;         // SentencePiece model; "" = none (no bytes per token, no text)
   int64_t seq_len = 1024;        // T
   bool reset_documents = false;  // state, convolution and attention do not cross document borders
+  int64_t document_delimiter = -1;  // llm.c shards: the token that begins a document; -1 = none
   bool shuffle = true;
   bool verify = true;  // checksums of the shards at start
 };

@@ -81,6 +81,8 @@ void add_data(Section s, DataConfig& c) {
   s.number("seq_len", &c.seq_len, at_least(1), "T, tokens per sequence");
   s.other("reset_documents", &c.reset_documents,
           "state, convolution and attention do not cross document borders");
+  s.number("document_delimiter", &c.document_delimiter, between(-1, INT32_MAX),
+           "llm.c shards know no documents: the token that begins one; -1 = none");
   s.other("shuffle", &c.shuffle, "false = in file order");
   s.other("verify", &c.verify, "check the checksums of the shards at start");
 }

@@ -42,6 +42,14 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
        ": expected a folder step_... or a run folder that holds some");
 }
 
+void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers) {
+  const FlatLayout layout = layout_of(buffers);
+  require_same_tensors(layout, checkpoint);
+  checkpoint.read("params", layout, {0, layout.size}, buffers.values.data<float>());
+  require_finite(buffers, checkpoint.folder());
+  refresh_low(exec, buffers);
+}
+
 LoadedModel load_model(const fs::path& path, Exec& exec, DType compute,
                        std::vector<std::string>* problems) {
   LoadedModel loaded;
@@ -51,12 +59,7 @@ LoadedModel load_model(const fs::path& path, Exec& exec, DType compute,
   loaded.config =
       parse_config(loaded.state.config_toml, "configuration in " + loaded.folder.native(), {});
   loaded.model = std::make_unique<Model>(loaded.config.model, exec, compute, /*grads=*/false);
-  ParameterBuffers& buffers = loaded.model->parameters();
-  const FlatLayout layout = layout_of(buffers);
-  require_same_tensors(layout, reader);
-  reader.read("params", layout, {0, layout.size}, buffers.values.data<float>());
-  require_finite(buffers, loaded.folder);
-  refresh_low(exec, buffers);
+  read_parameters(exec, reader, loaded.model->parameters());
   return loaded;
 }
 

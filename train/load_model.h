@@ -21,6 +21,10 @@ FlatLayout layout_of(const ParameterBuffers& buffers);
 std::filesystem::path find_checkpoint(const std::filesystem::path& path,
                                       std::vector<std::string>* problems);
 
+// Reads the parameters of `checkpoint` and their bf16 copy. Throws Error when tensors are missing
+// or of another shape, and when a parameter is NaN or infinite.
+void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);
+
 struct LoadedModel {
   std::filesystem::path folder;
   TrainState state;
@@ -28,8 +32,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;  // without gradients
 };
 
-// `path` as in find_checkpoint(). Throws Error when tensors are missing or of another shape, and
-// when a parameter is NaN or infinite.
+// `path` as in find_checkpoint(). Throws Error as the two functions above do.
 LoadedModel load_model(const std::filesystem::path& path, Exec& exec, DType compute,
                        std::vector<std::string>* problems);
 

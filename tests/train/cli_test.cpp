@@ -18,7 +18,8 @@ void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a model");
   auto steps = std::make_shared<int>(0);
   command->add_option("--steps", *steps, "how many")->required();
-  command->add_flag_function("--quick", [](int64_t) {}, "less");
+  command->add_flag_function(
+      "--quick", [](int64_t) {}, "less");
   command->footer("Example:\n  rodimus train --steps 3");
   command->callback([steps] {
     if (*steps == 7) fail("seven\nis too many");
