@@ -7,10 +7,10 @@ namespace {
 
 std::unique_ptr<Dataset> open_dataset(const std::vector<std::string>& paths, const Config& config) {
   if (paths.empty()) return nullptr;
-  DatasetConfig dataset{.seq_len = config.data.seq_len,
-                        .vocab_size = config.model.vocab_size,
-                        .document_delimiter = {},
-                        .verify = config.data.verify};
+  DatasetConfig dataset;
+  dataset.seq_len = config.data.seq_len;
+  dataset.vocab_size = config.model.vocab_size;
+  dataset.verify = config.data.verify;
   dataset.paths.assign(paths.begin(), paths.end());
   if (config.data.document_delimiter >= 0) {
     dataset.document_delimiter = static_cast<int32_t>(config.data.document_delimiter);

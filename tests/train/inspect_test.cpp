@@ -1,0 +1,104 @@
+#include "train/inspect.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "data/shard_writer.h"
+#include "kernels/check.h"
+#include "layers/model.h"
+
+namespace rodimus {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Inspect : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  const fs::path folder_ = fs::path(::testing::TempDir()) / "inspect_test";
+};
+
+TEST(ModelFacts, CountWhatTheModelAllocates) {
+  for (const BlockType block : {BlockType::rodimus, BlockType::rodimus_plus}) {
+    for (const bool tied : {false, true}) {
+      ModelConfig config;
+      config.block = block;
+      config.vocab_size = 37;
+      config.d_model = 24;
+      config.n_layers = 3;
+      config.n_heads = 2;
+      config.mem_size = 16;
+      config.tied = tied;
+      Exec exec = Cpu{};
+      Model model(config, exec, DType::f32, false);
+      const auto facts = model_facts(config, 64);
+      const int64_t count = model.parameters().count();
+      EXPECT_EQ(facts["model"]["parameters"], count);
+      EXPECT_EQ(facts["model"]["parameters_without_embedding"], count - 37 * 24);
+      EXPECT_EQ(facts["memory"]["moments_bytes"], 8 * count);
+      EXPECT_EQ(facts["memory"]["checkpoint_bytes"], 12 * count);
+      EXPECT_EQ(facts["compute"]["training_flops_per_token"],
+                3 * forward_flops_per_token(config, 64));
+    }
+  }
+}
+
+TEST_F(Inspect, AConfiguration) {
+  std::ofstream(folder_ / "c.toml") << "[model]\nd_model = 8\nn_layers = 2\nn_heads = 2\n";
+  const Inspection good = inspect(folder_ / "c.toml");
+  EXPECT_TRUE(good.problems.empty());
+  EXPECT_EQ(good.facts["kind"], "configuration");
+  EXPECT_EQ(good.facts["training"]["tokens"], 1000 * 8 * 1024);
+  EXPECT_NE(describe(good).find("\nsound\n"), std::string::npos);
+
+  std::ofstream(folder_ / "c.toml") << "[model]\nd_mode = 8\n";
+  const Inspection bad = inspect(folder_ / "c.toml");
+  ASSERT_EQ(bad.problems.size(), 1u);
+  EXPECT_NE(describe(bad).find("DAMAGED: "), std::string::npos);
+  EXPECT_NE(describe(bad).find("model.d_model"), std::string::npos);
+}
+
+TEST_F(Inspect, ShardsOfAFolder) {
+  for (const char* name : {"train", "val"}) {
+    ShardInfo info;
+    info.vocab_size = 100;
+    ShardWriter writer(folder_ / name, info);
+    const std::vector<int32_t> document = {5, 6, 7};
+    for (int i = 0; i < 4; ++i) writer.add_document(document, 10);
+    writer.close();
+    writer.publish();
+  }
+  const Inspection good = inspect(folder_);
+  EXPECT_TRUE(good.problems.empty());
+  ASSERT_EQ(good.facts["shards"].size(), 2u);
+  EXPECT_EQ(good.facts["shards"][1]["tokens"], 12);
+  EXPECT_EQ(good.facts["shards"][1]["documents"], 4);
+  EXPECT_EQ(good.facts["shards"][1]["text_bytes"], 40);
+  EXPECT_EQ(inspect(folder_ / "val").facts["kind"], "shard");
+
+  std::fstream(folder_ / "val.bin", std::ios::in | std::ios::out | std::ios::binary).put('\x09');
+  const Inspection bad = inspect(folder_);
+  ASSERT_EQ(bad.problems.size(), 1u);
+  EXPECT_NE(bad.problems[0].find("val"), std::string::npos) << bad.problems[0];
+  EXPECT_EQ(inspect(folder_ / "train").problems.size(), 0u);
+}
+
+TEST_F(Inspect, WhatIsNotThereOrUnknown) {
+  EXPECT_THROW(inspect(folder_ / "absent"), Error);
+  EXPECT_THROW(inspect(folder_), Error);  // empty
+  std::ofstream(folder_ / "x.txt") << "x";
+  EXPECT_THROW(inspect(folder_ / "x.txt"), Error);
+}
+
+TEST_F(Inspect, ADamagedTokenizerIsAProblem) {
+  std::ofstream(folder_ / "t.model") << "no model";
+  EXPECT_EQ(inspect(folder_ / "t.model").problems.size(), 1u);
+}
+
+}  // namespace
+}  // namespace rodimus
