@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoints/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

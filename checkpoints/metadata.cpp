@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/layout.h"
-#include "checkpoints/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

@@ -9,7 +9,7 @@
 #include "checkpoints/metadata.h"
 #include "checkpoints/rank_file.h"
 #include "checkpoints/virtual_file.h"
-#include "checkpoints/xxh64.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 

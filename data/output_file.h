@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

@@ -13,7 +13,7 @@
 #include "data/output_file.h"
 #include "data/progress.h"
 #include "data/shard_writer.h"
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

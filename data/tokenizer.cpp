@@ -10,7 +10,7 @@
 
 #include "data/mapped_file.h"
 #include "data/utf8.h"
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace rodimus {

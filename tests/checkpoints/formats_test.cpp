@@ -3,7 +3,7 @@
 
 #include "checkpoints/layout.h"
 #include "checkpoints/metadata.h"
-#include "checkpoints/xxh64.h"
+#include "kernels/xxh64.h"
 #include "tests/checkpoints/example.h"
 
 namespace rodimus {

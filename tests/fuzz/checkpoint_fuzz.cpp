@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "checkpoints/metadata.h"
-#include "checkpoints/xxh64.h"
+#include "kernels/xxh64.h"
 #include "kernels/check.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // Known answers of the public reference implementation (xxhsum -H1), and streaming in odd pieces.
-#include "data/xxh64.h"
+#include "kernels/xxh64.h"
 
 #include <gtest/gtest.h>
 
