@@ -81,6 +81,9 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
   try {
     app.parse(argc, argv);
     return 0;
+  } catch (const CLI::RuntimeError&
+               error) {  // a command that has nothing left to say: rank 0 spoke for all
+    return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {  // --help and --version arrive as exceptions
       if (prints) app.exit(error, out, err);

@@ -24,8 +24,8 @@ void run(const std::string& path, bool json) {
     fmt::print("{}", describe(inspection));
   }
   if (!problems.empty()) {
-    fail(path, " is damaged",
-         problems.size() > 1 ? concat(" (", problems.size(), " problems)") : "");
+    fail(path, " is damaged: ", problems.front(),
+         problems.size() > 1 ? concat(" (and ", problems.size() - 1, " more)") : "");
   }
 }
 

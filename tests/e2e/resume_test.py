@@ -119,7 +119,7 @@ class SameBits(Case):
 
     def test_training_learns(self):
         losses = [loss for _, loss, *_ in trajectory(self.train("learn", run__steps=60))]
-        self.assertLess(losses[-1], 0.75 * losses[0])
+        self.assertLess(losses[-1], losses[0] - 0.5)  # log 61 = 4.11 is guessing
 
 
 if __name__ == "__main__":
