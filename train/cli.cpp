@@ -59,6 +59,10 @@ std::string explain(const CLI::App& app, const CLI::App* command,
 
 }  // namespace
 
+void print_error(std::ostream& err, const std::string& message) {
+  err << "rodimus: error: " << one_line(message) << std::endl;
+}
+
 int launcher_rank() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
     if (const char* rank = std::getenv(name)) return std::atoi(rank);
@@ -95,10 +99,10 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
     std::string text = explain(app, command, {argv + 1, argv + argc});
     if (text.empty())
       text = concat(one_line(error.what()), " (see rodimus ", command->get_name(), " --help)");
-    err << "rodimus: error: " << text << std::endl;
+    print_error(err, text);
     return 2;
   } catch (const std::exception& error) {
-    err << "rodimus: error: " << one_line(error.what()) << std::endl;
+    print_error(err, error.what());
     return 1;
   }
 }

@@ -1,8 +1,8 @@
 #include "train/mpi_session.h"
 
-#include <fmt/core.h>
+#include <iostream>
 
-#include <CLI/CLI.hpp>
+#include "train/cli.h"
 
 namespace rodimus {
 
@@ -11,13 +11,15 @@ void with_communicator(const std::function<void(Communicator&)>& body) {
       launched_by_mpi() ? make_mpi(nullptr, nullptr) : make_single();
   try {
     body(*communicator);
-  } catch (const SharedError&) {
-    if (communicator->rank() == 0) throw;
-    throw CLI::RuntimeError(1);  // rank 0 speaks for all
+  } catch (const SharedError& error) {
+    if (communicator->rank() == 0) print_error(std::cerr, error.what());
+    // The launcher ends all ranks as soon as one has left with an error: not before the line is
+    // out.
+    communicator->barrier();
+    throw CLI::RuntimeError(1);
   } catch (const std::exception& error) {
     if (communicator->world_size() == 1) throw;
-    fmt::print(stderr, "rodimus: error: rank {}: {}\n", communicator->rank(), error.what());
-    std::fflush(stderr);
+    print_error(std::cerr, concat("rank ", communicator->rank(), ": ", error.what()));
     communicator->abort(1);
   }
 }
