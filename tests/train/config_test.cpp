@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <iterator>
 
 #include "kernels/check.h"
 #include "train/config_schema.h"
@@ -297,6 +298,13 @@ TEST(Nearest, CountsEdits) {
   EXPECT_EQ(nearest("evla", words), "eval");
   EXPECT_EQ(nearest("xyz", words), "");
   EXPECT_EQ(join_or(words), "train, eval or generate");
+}
+
+TEST(ConfigReference, IsWhatTheDocumentationSays) {
+  std::ifstream file(RODIMUS_SOURCE_DIR "/docs/config.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_NE(text.find("```toml\n" + config_reference()), std::string::npos)
+      << "docs/config.md is out of date: put the output of `rodimus train --keys` into it";
 }
 
 }  // namespace
