@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "dist/communicator.h"
 #include "kernels/check.h"
 
 namespace rodimus {
@@ -143,7 +144,8 @@ ProgressLine::ProgressLine(Options options) : options_(std::move(options)) {
 ProgressLine ProgressLine::on(std::FILE* out) {
   Options options;
   options.out = out;
-  options.terminal = ::isatty(::fileno(out)) == 1;
+  // Open MPI gives ranks a pseudo-terminal even when its own output goes into a file.
+  options.terminal = ::isatty(::fileno(out)) == 1 && !launched_by_mpi();
   return ProgressLine(std::move(options));
 }
 

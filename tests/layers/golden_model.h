@@ -24,6 +24,9 @@ inline ModelConfig golden_config(const Golden& golden) {
   config.expand = golden.number("expand_ratio");
   config.gate_rank = integer("low_rank");
   config.n_heads = integer("num_heads");
+  if (golden.has_attribute("num_heads_k")) config.n_heads_k = integer("num_heads_k");
+  if (golden.has_attribute("num_heads_v")) config.n_heads_v = integer("num_heads_v");
+  if (golden.has_attribute("key_norm_eps")) config.key_norm_eps = golden.number("key_norm_eps");
   config.window = integer("left") < 0 ? kFullWindow : integer("left") + 1;
   config.ffn_ratio = golden.number("ffn_ratio");
   config.rope_base = golden.number("rope_base");

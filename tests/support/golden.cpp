@@ -80,6 +80,10 @@ std::vector<int32_t> Golden::i32(const std::string& name) const {
 
 double Golden::scalar(const std::string& name) const { return array(name).at(0); }
 
+bool Golden::has_attribute(const std::string& attribute) const {
+  return H5Aexists(file_, attribute.c_str()) > 0;
+}
+
 double Golden::number(const std::string& attribute) const {
   const hid_t attr =
       checked(H5Aopen(file_, attribute.c_str(), H5P_DEFAULT), "attribute " + attribute);

@@ -32,6 +32,7 @@ class Golden {
   std::vector<int32_t> i32(const std::string& name) const;
   std::vector<int64_t> shape(const std::string& name) const;
   double scalar(const std::string& name) const;
+  bool has_attribute(const std::string& attribute) const;
   double number(const std::string& attribute) const;  // numeric or boolean attribute of the root
   std::string text(const std::string& attribute) const;
   std::vector<std::string> names(const std::string& group) const;  // datasets in a group, sorted
