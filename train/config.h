@@ -45,7 +45,7 @@ struct RunConfig {
   int threads = 0;              // per rank; 0 = cores / ranks on this node
   bool recompute = false;       // recompute activations per block
   int64_t eval_every = 0;       // steps; 0 = only at the end
-  int64_t eval_batches = 0;     // 0 = all of data.val
+  int64_t eval_windows = 0;     // 0 = all of data.val
   int64_t log_every = 1;
   int64_t check_every =
       0;  // steps between checks that all ranks hold the same parameters; 0 = at start only

@@ -119,9 +119,9 @@ void add_run(Section s, RunConfig& c) {
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
   s.number("eval_every", &c.eval_every, at_least(0),
            "steps between evaluations; 0 = only at the end");
-  s.number("eval_batches", &c.eval_batches, at_least(0),
-           "batches per evaluation; 0 = all of data.val");
-  s.number("log_every", &c.log_every, at_least(1), "steps between lines of metrics.jsonl");
+  s.number("eval_windows", &c.eval_windows, at_least(0),
+           "validation windows per evaluation; 0 = all of data.val");
+  s.number("log_every", &c.log_every, at_least(1), "steps between progress lines; metrics.jsonl has every step");
   s.number("check_every", &c.check_every, at_least(0),
            "steps between checks that all ranks hold the same parameters; 0 = at start only");
   s.number("max_skipped", &c.max_skipped, at_least(0),

@@ -36,8 +36,14 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail("no checkpoint at ", path.native(), ": it does not exist");
   if (fs::exists(path / "checkpoint.h5", ignored)) return path;
-  if (auto folder = newest_sound_checkpoint(path, problems)) return *folder;
-  if (!list_checkpoints(path).empty()) fail(path.native(), ": no checkpoint is sound");
+  std::vector<std::string> found;
+  const auto folder = newest_sound_checkpoint(path, &found);
+  if (!folder && !found.empty()) {
+    fail(path.native(), ": none of its ", found.size(),
+         " checkpoints is sound; the newest: ", found.front());
+  }
+  if (problems) *problems = std::move(found);
+  if (folder) return *folder;
   fail("no checkpoint at ", path.native(),
        ": expected a folder step_... or a run folder that holds some");
 }

@@ -20,30 +20,31 @@ void same(const char* key, const T& before, const T& now) {
 std::optional<std::filesystem::path> find_start(
     const Config& config, const std::string& resume,
     const std::function<void(const std::string&)>& note) {
-  const bool named = resume != "auto" && resume != "none";
-  const std::filesystem::path folder = named ? resume : config.run.output;
-  if (named && std::filesystem::exists(folder / "checkpoint.h5")) {
-    CheckpointReader(folder).verify();
-    return folder;
-  }
-  const auto present = list_checkpoints(folder);
+  const std::filesystem::path output = config.run.output;
+  const auto present = list_checkpoints(output);
   if (resume == "none") {
     if (present.empty()) return std::nullopt;
-    fail("--resume none: ", folder.string(), " already holds ", present.size(),
+    fail("--resume none: ", output.string(), " already holds ", present.size(),
          " checkpoints; choose another run.output, remove them, or resume");
   }
-  if (present.empty()) {
-    if (named) fail("--resume ", resume, ": there is no checkpoint in it");
-    return std::nullopt;
-  }
+  if (resume == "auto" && present.empty()) return std::nullopt;
+
   std::vector<std::string> problems;
-  const auto newest = newest_sound_checkpoint(folder, &problems);
-  if (!newest) {
-    fail(folder.string(), ": none of its ", present.size(),
-         " checkpoints is sound; the newest: ", problems.front());
-  }
+  const auto found =
+      find_checkpoint(resume == "auto" ? output : std::filesystem::path(resume), &problems);
   for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
-  return newest;
+  const CheckpointReader checkpoint(found);
+  checkpoint.verify();
+  // Otherwise the next automatic resume would go on from the other line of checkpoints.
+  if (resume != "auto" && !present.empty()) {
+    const int64_t newest = CheckpointReader(present.back()).state().step;
+    if (newest > checkpoint.state().step) {
+      fail("--resume ", resume, " is at step ", checkpoint.state().step, ", but run.output = \"",
+           output.string(), "\" already holds step ", newest,
+           "; choose another run.output, or remove the later checkpoints");
+    }
+  }
+  return found;
 }
 
 void require_same_run(const Config& now, const CheckpointReader& checkpoint,

@@ -13,8 +13,9 @@ namespace rodimus {
 
 // resume: "auto" (newest sound checkpoint of run.output, else a fresh start), "none" (fresh start;
 // an error when run.output holds checkpoints: nothing is ever overwritten unasked), or the path of
-// a checkpoint or of a run. `note` receives a line per damaged checkpoint that was passed over.
-// Throws Error when checkpoints exist and none is sound.
+// a checkpoint or of a run; run.output must not hold later checkpoints then. The result has passed
+// verify(). `note` receives a line per damaged checkpoint that was passed over. Throws Error when
+// checkpoints exist and none is sound.
 std::optional<std::filesystem::path> find_start(
     const Config& config, const std::string& resume,
     const std::function<void(const std::string&)>& note);

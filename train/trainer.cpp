@@ -47,13 +47,15 @@ class Trainer {
     if (leads()) progress_.note(line);
   }
   void prepare_output(const TrainOptions& options);
+  void write_config(const std::filesystem::path& path);
   void restore_from(const std::filesystem::path& folder);
   StepResult take_step();
   double forward_backward();
   void report(const StepResult& result, double step_s);
   bool evaluation_due() const;
   bool evaluate();  // false: a stop signal came
-  void save();
+  // `last`: nothing comes after it, so a failure is an error; the same on every rank.
+  void save(bool last);
   void check_identical(const std::string& when);
 
   Config config_;
@@ -144,13 +146,20 @@ void Trainer::prepare_output(const TrainOptions& options) {
         std::make_unique<MetricsWriter>(folder / "metrics.jsonl", start.empty() ? -1 : step_);
     board_ =
         std::make_unique<TensorBoardWriter>(folder / "tensorboard", start.empty() ? -1 : step_);
-    std::ofstream file(folder / "config.toml");
-    file << to_toml(config_) << std::flush;
-    if (!file)
-      fail("run.output = \"", folder.string(),
-           "\": config.toml cannot be written; is the disk full?");
+    write_config(folder / "config.toml");
   });
   if (!start.empty()) note(concat("resumed from ", start, ", sample ", loader_->position()));
+}
+
+// Replaced as a whole, so that a kill leaves the old or the new text.
+void Trainer::write_config(const std::filesystem::path& path) {
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  std::ofstream file(temporary);
+  file << to_toml(config_);
+  file.close();
+  std::error_code error;
+  if (file) std::filesystem::rename(temporary, path, error);
+  if (!file || error) fail(path.string(), " cannot be written; is the disk full?");
 }
 
 void Trainer::restore_from(const std::filesystem::path& folder) {
@@ -167,6 +176,11 @@ void Trainer::restore_from(const std::filesystem::path& folder) {
   skipped_in_a_row_ = json.at("skipped_in_a_row").get<int64_t>();
   evaluated_step_ = json.at("evaluated_step").get<int64_t>();
   evaluated_loss_ = json.at("evaluated_loss").get<double>();
+  const auto windows = json.at("windows").get<uint64_t>();
+  if (windows != data_.train->windows()) {
+    note(concat("data.train has changed: ", data_.train->windows(), " windows instead of ", windows,
+                "; from here on the order of the samples is another one"));
+  }
 }
 
 // All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
@@ -240,10 +254,10 @@ void Trainer::run() {
     stop = result.stop;
     if (!stop && evaluation_due()) stop = !evaluate();
     const bool save_due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
-    if (stop || save_due || step_ == config_.run.steps) save();
+    if (stop || save_due || step_ == config_.run.steps) save(stop || step_ == config_.run.steps);
   }
   if (stop) {
-    if (saved_step_ != step_) save();
+    if (saved_step_ != step_) save(/*last=*/true);
     note(concat("stopped by a signal after step ", step_,
                 ", saved; the same command goes on from here"));
   }
@@ -287,7 +301,7 @@ bool Trainer::evaluation_due() const {
 
 bool Trainer::evaluate() {
   const EvalOptions options{.micro_batch = config_.run.micro_batch,
-                            .limit = config_.run.eval_batches * config_.run.micro_batch,
+                            .limit = config_.run.eval_windows,
                             .reset_documents = config_.data.reset_documents,
                             .token_bytes = data_.token_bytes};
   const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
@@ -309,9 +323,18 @@ bool Trainer::evaluate() {
   return true;
 }
 
-void Trainer::save() {
+void Trainer::save(bool last) {
   const auto begin = Clock::now();
   ParameterBuffers& buffers = model_->parameters();
+  double squares = 0;
+  on_device(ctx_.exec, [&](auto& exec) {
+    squares =
+        sum_of_squares(exec, std::as_const(buffers.values).data<float>(), buffers.values.numel());
+  });
+  if (!std::isfinite(squares)) {
+    throw SharedError(concat("the parameters are not finite after step ", step_,
+                             "; not saved. Lower optimizer.lr and go on from the last checkpoint"));
+  }
   const Range owned =
       owned_range(buffers.values.numel(), communicator_.rank(), communicator_.world_size());
   const TrainState state{
@@ -321,7 +344,8 @@ void Trainer::save() {
                                    {"skipped", skipped_},
                                    {"skipped_in_a_row", skipped_in_a_row_},
                                    {"evaluated_step", evaluated_step_},
-                                   {"evaluated_loss", evaluated_loss_}}
+                                   {"evaluated_loss", evaluated_loss_},
+                                   {"windows", data_.train->windows()}}
                         .dump(),
       .config_toml = to_toml(config_),
       .tokenizer_hash = data_.tokenizer ? data_.tokenizer->hash() : data_.train->tokenizer_hash()};
@@ -339,8 +363,7 @@ void Trainer::save() {
   }
   if (!problem.empty()) {
     // A full disk must not end a run that could go on and save later; at its end there is no later.
-    if (step_ == config_.run.steps || stop_requested())
-      throw SharedError("the last checkpoint could not be saved: " + problem);
+    if (last) throw SharedError("the last checkpoint could not be saved: " + problem);
     note(concat("checkpoint at step ", step_, " not saved, the run goes on: ", problem));
     return;
   }
