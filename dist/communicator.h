@@ -20,6 +20,9 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
+  // Among the ranks that share this machine's memory.
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
 
   // Device memory, the data path. Sums are taken in an order that depends on world_size only: same
   // ranks, same bits.

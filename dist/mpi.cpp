@@ -96,6 +96,12 @@ class Mpi final : public Communicator {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &world_size_), "MPI_Comm_size");
+    MPI_Comm node = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
+              "MPI_Comm_split_type");
+    check_mpi(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
+    MPI_Comm_free(&node);
     if (world_size_ == 1 && ranks_by_launcher() > 1) {
       fail("the launcher started ", ranks_by_launcher(),
            " processes, but MPI connects only 1: use the mpirun of the MPI library this program is "
@@ -112,6 +118,8 @@ class Mpi final : public Communicator {
 
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
+  int local_rank() const override { return local_rank_; }
+  int local_size() const override { return local_size_; }
 
   void all_reduce_sum(Exec& exec, float* x, int64_t n) override {
     const Cpu* cpu = std::get_if<Cpu>(&exec);
@@ -232,7 +240,7 @@ class Mpi final : public Communicator {
   }
 
   MPI_Comm comm_ = MPI_COMM_NULL;
-  int rank_ = 0, world_size_ = 1;
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::thread::id thread_;
   std::vector<int> counts_, offsets_;
   std::vector<std::byte> received_;

@@ -121,7 +121,8 @@ void add_run(Section s, RunConfig& c) {
            "steps between evaluations; 0 = only at the end");
   s.number("eval_windows", &c.eval_windows, at_least(0),
            "validation windows per evaluation; 0 = all of data.val");
-  s.number("log_every", &c.log_every, at_least(1), "steps between progress lines; metrics.jsonl has every step");
+  s.number("log_every", &c.log_every, at_least(1),
+           "steps between progress lines; metrics.jsonl has every step");
   s.number("check_every", &c.check_every, at_least(0),
            "steps between checks that all ranks hold the same parameters; 0 = at start only");
   s.number("max_skipped", &c.max_skipped, at_least(0),

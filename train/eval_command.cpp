@@ -31,7 +31,8 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   RunData data;
   std::vector<std::string> problems;
   together(communicator, [&] {
-    ctx = {place_threads(arguments.threads), resolve_compute(arguments.compute), nullptr};
+    ctx = {place_threads(arguments.threads, communicator), resolve_compute(arguments.compute),
+           nullptr};
     loaded = load_model(arguments.checkpoint, ctx.exec, ctx.compute, &problems);
     Config& config = loaded.config;
     if (!arguments.data.empty()) config.data.val = arguments.data;
@@ -42,6 +43,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     config.data.verify = !arguments.no_verify;
     config.data.train.clear();
     data = open_data(config);
+    require_run_tokenizer(data, loaded.state.tokenizer_hash);
   });
 
   if (communicator.rank() == 0) {
@@ -61,7 +63,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
                           ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
                           : evaluate_documents(*loaded.model, ctx, *data.val, config.data.seq_len,
                                                options, communicator);
-  if (!result) fail("eval: stopped by a signal");
+  if (!result) throw SharedError("eval: stopped by a signal");
   if (communicator.rank() != 0) return;
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -28,7 +28,7 @@ EvalResult sum_over_ranks(const EvalResult& mine, Communicator& communicator) {
                              static_cast<double>(mine.bytes)};
   communicator.all_reduce_sum(std::span<double>(sums));
   if (sums[1] == 0)
-    fail("evaluation: there is nothing to predict; the data needs two tokens or more");
+    throw SharedError("evaluation: there is nothing to predict; the data needs two tokens or more");
   return {sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])};
 }
 

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Whole lines of steps up to `last`, as they stand in the file.
-std::string lines_until(const std::filesystem::path& file, int64_t last) {
+std::string lines_until(const std::filesystem::path& file, int64_t last, int64_t evaluated) {
   if (!std::filesystem::exists(file)) return "";
   std::ifstream in(file, std::ios::binary);
   if (!in) fail("cannot read ", file.native(), ", whose lines the resumed run continues");
@@ -29,7 +29,8 @@ std::string lines_until(const std::filesystem::path& file, int64_t last) {
     if (in.eof()) break;  // no newline: cut off by a crash
     const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
-    if (json["step"].get<int64_t>() <= last) kept += line + "\n";
+    const bool eval = json.value("kind", "") == "eval";
+    if (json["step"].get<int64_t>() <= (eval ? evaluated : last)) kept += line + "\n";
   }
   return kept;
 }
@@ -74,9 +75,12 @@ double perplexity(double loss) { return std::exp(loss); }
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(std::filesystem::path file, int64_t resume_step)
+MetricsWriter::MetricsWriter(std::filesystem::path file, int64_t resume_step,
+                             int64_t evaluated_step)
     : file_(std::move(file)) {
-  if (resume_step >= 0) replace_content(file_, lines_until(file_, resume_step));
+  if (resume_step >= 0) {
+    replace_content(file_, lines_until(file_, resume_step, evaluated_step));
+  }
   fd_ = open_or_fail(file_, O_APPEND | (resume_step < 0 ? O_TRUNC : 0));
 }
 

@@ -42,7 +42,9 @@ class MetricsWriter {
   // written, are removed, so that the file ends up as if the run had never stopped. -1: a fresh
   // run, the file starts empty. Write the lines of a step before saving its checkpoint, or a kill
   // between the two loses them. Throws Error when the file cannot be opened or rewritten.
-  MetricsWriter(std::filesystem::path file, int64_t resume_step);
+  // Lines of kind "eval" stay up to `evaluated_step`: one that was written, but whose checkpoint
+  // was not, will be written again.
+  MetricsWriter(std::filesystem::path file, int64_t resume_step, int64_t evaluated_step);
   ~MetricsWriter();
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;

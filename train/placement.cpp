@@ -2,58 +2,53 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 
-#include "dist/communicator.h"
-
 namespace rodimus {
 namespace {
 
-int from_environment(std::initializer_list<const char*> names, int otherwise) {
-  for (const char* name : names) {
-    if (const char* text = std::getenv(name)) return std::max(0, std::atoi(text));
-  }
-  return otherwise;
+cpu_set_t mask_of(pid_t process) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (sched_getaffinity(process, sizeof(mask), &mask) != 0) CPU_ZERO(&mask);
+  return mask;
 }
 
-// Widens the mask to all that the kernel lets us have, then takes an equal, contiguous share.
-int take_share(int local_rank, int local_size) {
-  cpu_set_t all;
-  CPU_ZERO(&all);
-  for (int i = 0; i < CPU_SETSIZE; ++i) CPU_SET(i, &all);
-  if (sched_setaffinity(0, sizeof(all), &all) != 0 || sched_getaffinity(0, sizeof(all), &all) != 0)
-    return 1;
-  const int cores = CPU_COUNT(&all), share = std::max(1, cores / local_size);
-  if (share * local_size > cores) return 1;  // more ranks than cores: leave placement to the kernel
+// Open MPI's own choice: neither the command line nor the environment names a binding.
+bool bound_by_default() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") && !std::getenv("OMPI_MCA_hwloc_base_binding_policy");
+}
+
+// Binds this process to the local_rank-th of local_size equal, contiguous parts of `all`.
+bool take_part(const cpu_set_t& all, int part, int local_rank) {
   cpu_set_t mine;
   CPU_ZERO(&mine);
-  for (int i = 0, index = 0; i < CPU_SETSIZE; ++i) {
-    if (!CPU_ISSET(i, &all)) continue;
-    if (index / share == local_rank) CPU_SET(i, &mine);
-    ++index;
+  for (int core = 0, index = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &all)) continue;
+    if (index++ / part == local_rank) CPU_SET(core, &mine);
   }
-  sched_setaffinity(0, sizeof(mine), &mine);
-  return share;
+  return sched_setaffinity(0, sizeof(mine), &mine) == 0;
+}
+
+int available_threads(const Communicator& communicator) {
+  const cpu_set_t own = mask_of(0);
+  const int cores = std::max(1, CPU_COUNT(&own));
+  if (!launched_by_mpi()) return cores;
+  const cpu_set_t all = mask_of(getppid());  // the launcher's daemon on this machine
+  const int part = std::max(1, CPU_COUNT(&all) / communicator.local_size());
+  if (cores >= part) return part;
+  return bound_by_default() && take_part(all, part, communicator.local_rank()) ? part : cores;
 }
 
 }  // namespace
 
-Cpu place_threads(int threads) {
+Cpu place_threads(int threads, const Communicator& communicator) {
   if (threads < 0 || threads > 4096)
     fail("run.threads = ", threads, ": must be 0 (automatic) to 4096");
-  int available = 1;
-  if (launched_by_mpi()) {
-    const int local_size = from_environment(
-        {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}, 1);
-    const int local_rank =
-        from_environment({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, 0);
-    available = take_share(local_rank, std::max(1, local_size));
-  } else {
-    cpu_set_t mask;
-    if (sched_getaffinity(0, sizeof(mask), &mask) == 0) available = CPU_COUNT(&mask);
-  }
+  const int available = available_threads(communicator);
   const Cpu cpu{threads > 0 ? threads : available};
   omp_set_num_threads(cpu.threads);
   omp_set_dynamic(0);

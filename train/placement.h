@@ -1,16 +1,19 @@
 // How many threads a rank uses and on which cores.
 #pragma once
 
+#include <string>
+
+#include "dist/communicator.h"
 #include "kernels/exec.h"
 
 namespace rodimus {
 
-// threads 0: the cores of this machine that the job may use, shared equally among the ranks on it.
-// Launchers bind a rank to one core unless told otherwise (Open MPI does for one or two ranks), so
-// under a launcher a rank widens its own mask to its share; the limits of a container or batch
-// system stay in force. Without a launcher the given mask is kept. Also applies to OpenMP. Throws
-// Error for threads < 0 or above 4096.
-Cpu place_threads(int threads);
+// threads 0: an equal share, among the ranks of this machine, of the cores that the launcher itself
+// may use. Open MPI binds every rank to one core unless told otherwise (for one or two ranks); a
+// rank that it bound so widens its own mask to its share. Masks that somebody chose (--bind-to,
+// srun --cpu-bind, taskset) are kept. Also sets OpenMP's number of threads. Throws Error for
+// threads < 0 or above 4096.
+Cpu place_threads(int threads, const Communicator& communicator);
 
 // Throws Error unless `compute` is "f32", "bf16" or "auto". auto: bf16 where the CPU multiplies it
 // in hardware (AVX512_BF16), f32 elsewhere.

@@ -1,8 +1,13 @@
 #include "train/resume.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
+#include "checkpoints/folders.h"
 #include "kernels/check.h"
+#include "kernels/reduce.h"
+#include "train/config_schema.h"
 #include "train/load_model.h"
 
 namespace rodimus {
@@ -29,26 +34,45 @@ std::optional<std::filesystem::path> find_start(
   }
   if (resume == "auto" && present.empty()) return std::nullopt;
 
+  const std::filesystem::path wanted = resume == "auto" ? output : std::filesystem::path(resume);
   std::vector<std::string> problems;
-  const auto found =
-      find_checkpoint(resume == "auto" ? output : std::filesystem::path(resume), &problems);
+  const auto found = find_checkpoint(wanted, &problems);
   for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
-  const CheckpointReader checkpoint(found);
-  checkpoint.verify();
-  // Otherwise the next automatic resume would go on from the other line of checkpoints.
-  if (resume != "auto" && !present.empty()) {
-    const int64_t newest = CheckpointReader(present.back()).state().step;
-    if (newest > checkpoint.state().step) {
-      fail("--resume ", resume, " is at step ", checkpoint.state().step, ", but run.output = \"",
-           output.string(), "\" already holds step ", newest,
-           "; choose another run.output, or remove the later checkpoints");
-    }
+  if (found == wanted) CheckpointReader(found).verify();  // else it was picked because it is sound
+  if (resume == "auto") return found;
+
+  // With later checkpoints in run.output the next automatic resume would go on from those.
+  const int64_t step = CheckpointReader(found).state().step;
+  const auto newest =
+      present.empty() ? std::nullopt : parse_step_folder(present.back().filename().string());
+  if (newest && newest->step > step) {
+    fail("--resume ", resume, " is at step ", step, ", but run.output = \"", output.string(),
+         "\" already holds step ", newest->step,
+         "; choose another run.output, or remove the later checkpoints");
   }
   return found;
 }
 
-void require_same_run(const Config& now, const CheckpointReader& checkpoint,
-                      const std::string& tokenizer_hash) {
+std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint) {
+  Config before = parse_config(checkpoint.state().config_toml, checkpoint.folder().string(), {});
+  Config after = now;
+  const auto old_fields = config_fields(before), new_fields = config_fields(after);
+  constexpr std::array<std::string_view, 7> kHarmless = {
+      "run.output",    "run.threads", "run.micro_batch", "run.peak_gflops",
+      "run.log_every", "data.verify", "run.recompute"};
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < new_fields.size(); ++i) {
+    const std::string was = old_fields[i].toml_value(), is = new_fields[i].toml_value();
+    const bool harmless =
+        std::find(kHarmless.begin(), kHarmless.end(), new_fields[i].key()) != kHarmless.end();
+    if (was != is && !harmless) {
+      lines.push_back(concat(new_fields[i].key(), " is ", is, ", was ", was, " in the checkpoint"));
+    }
+  }
+  return lines;
+}
+
+void require_same_run(const Config& now, const CheckpointReader& checkpoint) {
   const TrainState& state = checkpoint.state();
   const Config before =
       parse_config(state.config_toml, (checkpoint.folder() / "checkpoint.h5").string(), {});
@@ -75,9 +99,6 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint,
   same("run.seed", before.run.seed, now.run.seed);
   same("data.seq_len", before.data.seq_len, now.data.seq_len);
   same("data.shuffle", before.data.shuffle, now.data.shuffle);
-  if (!state.tokenizer_hash.empty() && !tokenizer_hash.empty()) {
-    same("data.tokenizer", state.tokenizer_hash, tokenizer_hash);
-  }
 }
 
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
@@ -86,6 +107,16 @@ void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& b
   const FlatLayout layout = layout_of(buffers);
   checkpoint.read("adam_m", layout, {0, layout.size}, optimizer.m().data<float>());
   checkpoint.read("adam_v", layout, {0, layout.size}, optimizer.v().data<float>());
+  for (Tensor* moments : {&optimizer.m(), &optimizer.v()}) {
+    double squares = 0;
+    on_device(exec, [&](auto& backend) {
+      squares = sum_of_squares(backend, std::as_const(*moments).data<float>(), moments->numel());
+    });
+    if (!std::isfinite(squares)) {
+      fail(checkpoint.folder().string(),
+           ": the moments of AdamW are not finite; use an earlier checkpoint");
+    }
+  }
 }
 
 }  // namespace rodimus

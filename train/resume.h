@@ -20,10 +20,13 @@ std::optional<std::filesystem::path> find_start(
     const Config& config, const std::string& resume,
     const std::function<void(const std::string&)>& note);
 
+// One line per key whose value differs from the checkpoint's, except those that cannot matter to
+// the result.
+std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint);
+
 // Throws Error when the checkpoint was written by a different model, or when the order of the data
-// would change (seed, seq_len, shuffle, tokenizer): each names key, old and new value.
-void require_same_run(const Config& now, const CheckpointReader& checkpoint,
-                      const std::string& tokenizer_hash);
+// would change (seed, seq_len, shuffle): each names key, old and new value.
+void require_same_run(const Config& now, const CheckpointReader& checkpoint);
 
 // Reads parameters and moments. Throws Error naming a tensor that holds NaN or infinity.
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/xxh64.h"
+
 namespace rodimus {
 namespace {
 
@@ -49,6 +51,42 @@ std::vector<int32_t> bytes_per_token(const Tokenizer& tokenizer, int64_t vocab_s
         narrow<int32_t>(static_cast<int64_t>(tokenizer.bytes_of(id).size()));
   }
   return bytes;
+}
+
+std::string tokenizer_hash(const RunData& run) {
+  if (run.tokenizer) return run.tokenizer->hash();
+  for (const Dataset* data : {run.train.get(), run.val.get()}) {
+    if (data && !data->tokenizer_hash().empty()) return data->tokenizer_hash();
+  }
+  return "";
+}
+
+void require_run_tokenizer(const RunData& run, const std::string& wanted) {
+  const std::string found = tokenizer_hash(run);
+  if (wanted.empty() || found.empty() || wanted == found) return;
+  fail("the model was trained with tokenizer ", wanted, ", the data or --tokenizer is of ", found,
+       "; name the tokenizer and shards of the run");
+}
+
+std::string data_fingerprint(const Dataset& data) {
+  Xxh64 hash;
+  const auto add = [&](const auto& value) { hash.update(std::as_bytes(std::span(&value, 1))); };
+  for (const Shard& shard : data.shards()) {
+    add(shard.tokens());
+    add(shard.documents());
+    if (shard.info()) {
+      add(shard.info()->bin_xxh64);
+      continue;
+    }
+    constexpr int64_t kSample = 4096;  // tokens at either end
+    std::vector<int32_t> tokens(static_cast<size_t>(std::min(kSample, shard.tokens())));
+    const auto count = static_cast<int64_t>(tokens.size());
+    for (const int64_t begin : {int64_t{0}, shard.tokens() - count}) {
+      shard.read(begin, count, INT32_MAX, tokens.data());
+      hash.update(std::as_bytes(std::span(tokens)));
+    }
+  }
+  return hex64(hash.digest());
 }
 
 RunData open_data(Config& config) {

@@ -23,6 +23,16 @@ struct RunData {
 // windows longer than the data, and what Dataset finds.
 RunData open_data(Config& config);
 
+// Hash of the tokenizer, or what the shards say of it; "" when nobody knows.
+std::string tokenizer_hash(const RunData& run);
+
+// Throws Error when both hashes are known and differ: `wanted` is what the model was trained with.
+void require_run_tokenizer(const RunData& run, const std::string& wanted);
+
+// Identifies the training data and its order: XXH64 over sizes, documents and checksums (without
+// NAME.json: some tokens) of all shards in their order, 16 hexadecimal digits.
+std::string data_fingerprint(const Dataset& data);
+
 // Bytes of text that each token stands for, 0 for control tokens and for ids above the tokenizer's.
 std::vector<int32_t> bytes_per_token(const Tokenizer& tokenizer, int64_t vocab_size);
 

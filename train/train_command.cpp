@@ -13,6 +13,7 @@ struct Arguments {
   std::string config;
   std::vector<std::string> set;
   std::string resume = "auto";
+  bool other_data = false;
   bool keys = false;
 };
 
@@ -31,6 +32,8 @@ void add_train_command(CLI::App& app) {
                    "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
                    "checkpoint or a run")
       ->capture_default_str();
+  command->add_flag("--allow-other-data", arguments->other_data,
+                    "Go on from a checkpoint although data.train has changed");
   command->add_flag("--keys", arguments->keys,
                     "Print every configuration key with its default and meaning, and leave");
   command->footer(
@@ -48,7 +51,7 @@ void add_train_command(CLI::App& app) {
     with_communicator([&](Communicator& communicator) {
       Config config;
       together(communicator, [&] { config = load_config(arguments->config, arguments->set); });
-      train(std::move(config), {arguments->resume}, communicator);
+      train(std::move(config), {arguments->resume, arguments->other_data}, communicator);
     });
   });
 }

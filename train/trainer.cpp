@@ -16,6 +16,7 @@
 #include "train/placement.h"
 #include "train/resume.h"
 #include "train/run_data.h"
+#include "train/run_lock.h"
 #include "train/schedule.h"
 #include "train/signals.h"
 #include "train/tensorboard.h"
@@ -48,7 +49,7 @@ class Trainer {
   }
   void prepare_output(const TrainOptions& options);
   void write_config(const std::filesystem::path& path);
-  void restore_from(const std::filesystem::path& folder);
+  void restore_from(const std::filesystem::path& folder, bool other_data);
   StepResult take_step();
   double forward_backward();
   void report(const StepResult& result, double step_s);
@@ -65,6 +66,7 @@ class Trainer {
   std::unique_ptr<Model> model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Loader> loader_;
+  std::unique_ptr<RunLock> lock_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<TensorBoardWriter> board_;
   ProgressLine progress_ = ProgressLine::on(stdout);
@@ -74,17 +76,17 @@ class Trainer {
   int64_t step_ = 0;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   int64_t evaluated_step_ = -1;
-  double evaluated_loss_ = 0;
 
   int64_t saved_step_ = -1;
-  double mean_step_s_ = 0, waited_s_ = 0;
+  double mean_step_s_ = 0;
 };
 
 Trainer::Trainer(Config config, const TrainOptions& options, Communicator& communicator)
     : config_(std::move(config)), communicator_(communicator) {
   together(communicator_, [&] {
     resolve_for_ranks(config_, communicator_.world_size());
-    ctx_ = {place_threads(config_.run.threads), resolve_compute(config_.run.compute), nullptr};
+    ctx_ = {place_threads(config_.run.threads, communicator_), resolve_compute(config_.run.compute),
+            nullptr};
     if (config_.run.device != "auto" && config_.run.device != "cpu") {
       fail("run.device = \"", config_.run.device,
            "\": this build computes on the CPU only; use \"cpu\" or \"auto\"");
@@ -124,6 +126,11 @@ void Trainer::prepare_output(const TrainOptions& options) {
   std::string start;
   together(communicator_, [&] {
     if (!leads()) return;
+    const std::filesystem::path folder = config_.run.output;
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
+    lock_ = std::make_unique<RunLock>(folder);
     const auto found =
         find_start(config_, options.resume, [&](const std::string& line) { progress_.note(line); });
     start = found ? found->string() : "";
@@ -133,19 +140,15 @@ void Trainer::prepare_output(const TrainOptions& options) {
     if (start.empty()) {
       initialize(ctx_.exec, model_->parameters(), config_.run.seed);
     } else {
-      restore_from(start);
+      restore_from(start, options.other_data);
     }
   });
   together(communicator_, [&] {
     if (!leads()) return;
     const std::filesystem::path folder = config_.run.output;
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
-    metrics_ =
-        std::make_unique<MetricsWriter>(folder / "metrics.jsonl", start.empty() ? -1 : step_);
-    board_ =
-        std::make_unique<TensorBoardWriter>(folder / "tensorboard", start.empty() ? -1 : step_);
+    const int64_t resumed = start.empty() ? -1 : step_;
+    metrics_ = std::make_unique<MetricsWriter>(folder / "metrics.jsonl", resumed, evaluated_step_);
+    board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", resumed);
     write_config(folder / "config.toml");
   });
   if (!start.empty()) note(concat("resumed from ", start, ", sample ", loader_->position()));
@@ -162,25 +165,34 @@ void Trainer::write_config(const std::filesystem::path& path) {
   if (!file || error) fail(path.string(), " cannot be written; is the disk full?");
 }
 
-void Trainer::restore_from(const std::filesystem::path& folder) {
+void Trainer::restore_from(const std::filesystem::path& folder, bool other_data) {
   const CheckpointReader checkpoint(folder);
-  require_same_run(config_, checkpoint,
-                   data_.tokenizer ? data_.tokenizer->hash() : data_.train->tokenizer_hash());
+  require_same_run(config_, checkpoint);
+  require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
+  for (const std::string& line : changed_keys(config_, checkpoint)) note(line);
   restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
   const TrainState& state = checkpoint.state();
   step_ = saved_step_ = state.step;
   loader_->seek(state.sample);
-  const auto json = nlohmann::json::parse(state.state_json);
-  optimizer_->set_updates(json.at("updates").get<int64_t>());
-  skipped_ = json.at("skipped").get<int64_t>();
-  skipped_in_a_row_ = json.at("skipped_in_a_row").get<int64_t>();
-  evaluated_step_ = json.at("evaluated_step").get<int64_t>();
-  evaluated_loss_ = json.at("evaluated_loss").get<double>();
-  const auto windows = json.at("windows").get<uint64_t>();
-  if (windows != data_.train->windows()) {
-    note(concat("data.train has changed: ", data_.train->windows(), " windows instead of ", windows,
-                "; from here on the order of the samples is another one"));
+  std::string data;
+  try {
+    const auto json = nlohmann::json::parse(state.state_json);
+    optimizer_->set_updates(json.at("updates").get<int64_t>());
+    skipped_ = json.at("skipped").get<int64_t>();
+    skipped_in_a_row_ = json.at("skipped_in_a_row").get<int64_t>();
+    evaluated_step_ = json.at("evaluated_step").get<int64_t>();
+    data = json.at("data").get<std::string>();
+  } catch (const nlohmann::json::exception& error) {
+    fail(folder.string(), ": its state_json is not that of a training run: ", error.what());
   }
+  if (data == data_fingerprint(*data_.train)) return;
+  if (!other_data) {
+    fail(
+        "data.train is not what the checkpoint was trained on: the order of samples would change. "
+        "Name the same ",
+        "shards in the same order, or say --allow-other-data to go on with these");
+  }
+  note("data.train has changed: from here on the order of samples is another one");
 }
 
 // All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
@@ -231,10 +243,12 @@ StepResult Trainer::take_step() {
 }
 
 void Trainer::run() {
-  install_stop_signals();
   bool stop = false;
   // A stop may have come between a step and the evaluation that belongs to it.
-  if (step_ > 0 && evaluation_due() && evaluated_step_ != step_) stop = !evaluate();
+  if (step_ > 0 && evaluation_due() && evaluated_step_ != step_) {
+    stop = !evaluate();
+    if (!stop) save(step_ >= config_.run.steps);  // so that it is not done again
+  }
   if (step_ >= config_.run.steps && saved_step_ == step_ && !stop) {
     note(concat("the run is complete: ", step_, " of ", config_.run.steps, " steps"));
   }
@@ -253,7 +267,10 @@ void Trainer::run() {
     }
     stop = result.stop;
     if (!stop && evaluation_due()) stop = !evaluate();
-    const bool save_due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0;
+    // In a streak of skipped steps something is wrong: the last good checkpoints must not be pruned
+    // for copies of it.
+    const bool save_due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0 &&
+                          skipped_in_a_row_ == 0;
     if (stop || save_due || step_ == config_.run.steps) save(stop || step_ == config_.run.steps);
   }
   if (stop) {
@@ -279,7 +296,7 @@ void Trainer::report(const StepResult& result, double step_s) {
                   .data_wait_s = result.data_wait_s,
                   .step_s = step_s,
                   .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - step_),
-                  .tokens = step_ * static_cast<int64_t>(tokens),
+                  .tokens = static_cast<int64_t>(loader_->position()) * config_.data.seq_len,
                   .skipped = skipped_};
   metrics_->step(line);
   const std::array<TensorBoardWriter::Scalar, 4> scalars{
@@ -307,7 +324,6 @@ bool Trainer::evaluate() {
   const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
   if (!result) return false;
   evaluated_step_ = step_;
-  evaluated_loss_ = result->loss();
   if (leads()) {
     metrics_->write("eval", step_,
                     {{"loss", result->loss()},
@@ -337,18 +353,16 @@ void Trainer::save(bool last) {
   }
   const Range owned =
       owned_range(buffers.values.numel(), communicator_.rank(), communicator_.world_size());
-  const TrainState state{
-      .step = step_,
-      .sample = loader_->position(),
-      .state_json = nlohmann::json{{"updates", optimizer_->updates()},
-                                   {"skipped", skipped_},
-                                   {"skipped_in_a_row", skipped_in_a_row_},
-                                   {"evaluated_step", evaluated_step_},
-                                   {"evaluated_loss", evaluated_loss_},
-                                   {"windows", data_.train->windows()}}
-                        .dump(),
-      .config_toml = to_toml(config_),
-      .tokenizer_hash = data_.tokenizer ? data_.tokenizer->hash() : data_.train->tokenizer_hash()};
+  const TrainState state{.step = step_,
+                         .sample = loader_->position(),
+                         .state_json = nlohmann::json{{"updates", optimizer_->updates()},
+                                                      {"skipped", skipped_},
+                                                      {"skipped_in_a_row", skipped_in_a_row_},
+                                                      {"evaluated_step", evaluated_step_},
+                                                      {"data", data_fingerprint(*data_.train)}}
+                                           .dump(),
+                         .config_toml = to_toml(config_),
+                         .tokenizer_hash = tokenizer_hash(data_)};
   const std::array<OwnedArray, 3> arrays{
       OwnedArray{"params", buffers.values.data<float>() + owned.begin},
       OwnedArray{"adam_m", optimizer_->m().data<float>() + owned.begin},
@@ -358,8 +372,8 @@ void Trainer::save(bool last) {
   try {
     folder = save_checkpoint(config_.run.output, state, layout_of(buffers), owned, arrays,
                              communicator_);
-  } catch (const Error& error) {
-    problem = error.what();  // the same on every rank
+  } catch (const SharedError& error) {
+    problem = error.what();
   }
   if (!problem.empty()) {
     // A full disk must not end a run that could go on and save later; at its end there is no later.
@@ -368,12 +382,14 @@ void Trainer::save(bool last) {
     return;
   }
   saved_step_ = step_;
-  together(communicator_, [&] {
-    if (leads()) {
+  if (leads() && skipped_in_a_row_ == 0) {
+    try {
       prune_checkpoints(config_.run.output, config_.checkpoint.keep_last,
                         config_.checkpoint.keep_every, folder);
+    } catch (const std::exception& error) {
+      note(concat("older checkpoints could not be removed: ", error.what()));
     }
-  });
+  }
   note(concat("saved ", folder.string(), " in ", seconds_since(begin), " s"));
 }
 
@@ -387,6 +403,7 @@ void Trainer::check_identical(const std::string& when) {
 }  // namespace
 
 void train(Config config, const TrainOptions& options, Communicator& communicator) {
+  install_stop_signals();
   Trainer(std::move(config), options, communicator).run();
 }
 

@@ -10,6 +10,7 @@ namespace rodimus {
 
 struct TrainOptions {
   std::string resume = "auto";  // "auto", "none" or a path: see train/resume.h
+  bool other_data = false;      // go on although data.train has changed since the checkpoint
 };
 
 // Trains to config.run.steps, or until a stop signal came, which saves and returns as well. Every

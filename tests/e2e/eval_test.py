@@ -40,6 +40,12 @@ class Eval(Case):
                 self.assertEqual(a[name].shape, b[name].shape)
                 scale = abs(b[name]).max()
                 self.assertLessEqual(abs(a[name] - b[name]).max(), 1e-2 * scale, f"{group}/{name}")
+        import h5py
+        folder = three / "step_00000020"
+        pieces = [h5py.File(file) for file in sorted(folder.glob("rank_*.h5"))]
+        for name, tensor in parameters(three, 20).items():
+            held = b"".join(piece["params"][name][()].tobytes() for piece in pieces if name in piece["params"])
+            self.assertEqual(tensor.tobytes(), held, name)
         self.assertEqual(a["model.embeddings.weight"].shape, (VOCAB, 32))
         self.assertEqual(a["model.layers.1.mixer.inner_mixer.short_conv.conv1d.weight"].shape, (64, 1, 4))
         self.assertEqual(len(list((three / "step_00000020").glob("rank_*.h5"))), 3)

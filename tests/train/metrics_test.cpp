@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <fstream>
@@ -48,7 +49,7 @@ class Metrics : public ::testing::Test {
 };
 
 TEST_F(Metrics, NumbersRoundTripAndNanIsNull) {
-  MetricsWriter writer(file_, -1);
+  MetricsWriter writer(file_, -1, -1);
   StepReport r = report(3);
   r.grad_norm = std::nan("");
   writer.step(r);
@@ -72,17 +73,17 @@ TEST_F(Metrics, NumbersRoundTripAndNanIsNull) {
 
 TEST_F(Metrics, AResumedRunLeavesTheFileOfAStraightRun) {
   {
-    MetricsWriter writer(file_, -1);
+    MetricsWriter writer(file_, -1, -1);
     for (int64_t s = 1; s <= 10; ++s) writer.step(report(s));
   }
   const std::string straight = read_all(file_);
   {
-    MetricsWriter writer(file_, -1);  // fresh: what was there goes
+    MetricsWriter writer(file_, -1, -1);  // fresh: what was there goes
     for (int64_t s = 1; s <= 7; ++s) writer.step(report(s));
   }
   std::ofstream(file_, std::ios::app) << "{\"kind\":\"train\",\"step\":2,\"lo";  // cut by a crash
   {
-    MetricsWriter writer(file_, 4);  // the last checkpoint was that of step 4
+    MetricsWriter writer(file_, 4, 4);  // the last checkpoint was that of step 4
     for (int64_t s = 5; s <= 10; ++s) writer.step(report(s));
   }
   EXPECT_EQ(read_all(file_), straight);
@@ -92,13 +93,13 @@ TEST_F(Metrics, DropsWhatIsNoLineOfMetrics) {
   std::ofstream(file_) << "{\"step\":1}\n"
                        << std::string(5, '\0')
                        << "\n[1]\n{\"step\":\"2\"}\n{\"x\":2}\n{\"step\":2}\n{\"step\":3}";
-  { MetricsWriter writer(file_, 3); }
+  { MetricsWriter writer(file_, 3, 3); }
   EXPECT_EQ(read_all(file_), "{\"step\":1}\n{\"step\":2}\n");
   EXPECT_FALSE(fs::exists(folder_ / "metrics.jsonl.tmp"));
 }
 
 TEST_F(Metrics, ResumeWithoutAFileStartsOne) {
-  MetricsWriter writer(file_, 9);
+  MetricsWriter writer(file_, 9, 9);
   writer.step(report(10));
   EXPECT_NE(read_all(file_).find("\"step\":10"), std::string::npos);
 }
@@ -106,7 +107,7 @@ TEST_F(Metrics, ResumeWithoutAFileStartsOne) {
 TEST_F(Metrics, AFolderThatIsNotThereIsAnError) {
   for (const int64_t resume : {-1, 3}) {
     try {
-      MetricsWriter writer(folder_ / "absent" / "metrics.jsonl", resume);
+      MetricsWriter writer(folder_ / "absent" / "metrics.jsonl", resume, resume);
       FAIL();
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find("absent/metrics.jsonl"), std::string::npos);
@@ -115,7 +116,7 @@ TEST_F(Metrics, AFolderThatIsNotThereIsAnError) {
 }
 
 TEST_F(Metrics, AFullDiskLosesLinesNotTheRun) {
-  MetricsWriter writer(file_, -1);
+  MetricsWriter writer(file_, -1, -1);
   writer.step(report(1));
   const std::string before = read_all(file_);
   // A file size limit in the middle of the next line stands in for a full disk.
@@ -207,6 +208,21 @@ TEST(Progress, ATerminalLineIsRewritten) {
   EXPECT_EQ(lines_with(text, "\r\x1b[Keval\n"), 1);
   EXPECT_EQ(text.back(), '\n');
   EXPECT_EQ(lines_with(printed(true, 0.01), "step "), 2);
+}
+
+TEST_F(Metrics, DropsAnEvaluationThatTheCheckpointDoesNotKnow) {
+  {
+    MetricsWriter writer(file_, -1, -1);
+    for (const int64_t step : {2, 4}) {
+      writer.write("train", step, {{"loss", 1.0}});
+      writer.write("eval", step, {{"loss", 2.0}});
+    }
+  }
+  { MetricsWriter writer(file_, 4, 2); }
+  std::ifstream in(file_);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3) << text;
+  EXPECT_EQ(text.find("{\"kind\":\"eval\",\"step\":4"), std::string::npos) << text;
 }
 
 }  // namespace
