@@ -19,12 +19,11 @@ for target in "$ROOT"/build-fuzz/tests/fuzz/*_fuzz; do
   corpus=$ROOT/build-fuzz/corpus/$name
   log=$ROOT/build-fuzz/$name.log
   mkdir -p "$corpus"
-  folders=("$corpus")
-  [[ $name != config_fuzz ]] || folders+=("$ROOT/configs")
+  if [[ $name = config_fuzz ]]; then seeds=$ROOT/configs; else seeds=$ROOT/tests/fuzz/seeds/$name; fi
   say "$name for $seconds s"
-  # From an empty corpus libFuzzer would try short inputs only; 4096 bytes hold every header we read.
+  # 4096 bytes hold every header and description that the seeds show.
   if "$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
-    -artifact_prefix="$ROOT/build-fuzz/crashes/$name-" "${folders[@]}" >"$log" 2>&1; then
+    -artifact_prefix="$ROOT/build-fuzz/crashes/$name-" "$corpus" "$seeds" >"$log" 2>&1; then
     sed -n 's/^stat::number_of_executed_units: */  inputs tried: /p' "$log"
   else
     tail -n 40 "$log" >&2
