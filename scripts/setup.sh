@@ -9,7 +9,7 @@ usage() {
   cat <<'TEXT'
 usage: scripts/setup.sh [--dev]
 
-  --dev   also what only developers and CI need: clang-format 14, Google Benchmark, shellcheck
+  --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format, Google Benchmark, shellcheck
 
 Example: sudo scripts/setup.sh
 TEXT
@@ -27,7 +27,7 @@ packages=(
 
 while (($# > 0)); do
   case $1 in
-    --dev) packages+=(clang-format-14 libbenchmark-dev shellcheck) ;;
+    --dev) packages+=(clang-14 clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
   esac

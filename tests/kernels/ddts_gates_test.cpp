@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/reference/ddts_gates.h"
+#include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
@@ -190,41 +191,108 @@ TYPED_TEST(DdtsGates, NanStaysInItsRow) {
     EXPECT_EQ(std::isnan(to_f32(spoilt.k[i])), i / 11 == 1) << i;
 }
 
+template <class T>
+Problem<T> golden_problem(const Golden& golden) {
+  const int64_t m = golden.shape("k_raw").back();
+  const auto k = cast<T>(golden.array("k_raw")), select = cast<T>(golden.array("select")),
+             tau = cast<T>(golden.array("tau"));
+  Problem<T> p(static_cast<int64_t>(k.size()) / m, m);
+  // q is not part of the file: zeros in its half.
+  const auto interleave = [&](const std::vector<T>& left, const std::vector<T>& right) {
+    std::vector<T> both;
+    for (int64_t r = 0; r < p.dims.rows; ++r) {
+      both.insert(both.end(), left.begin() + r * m, left.begin() + (r + 1) * m);
+      both.insert(both.end(), right.begin() + r * m, right.begin() + (r + 1) * m);
+    }
+    return both;
+  };
+  p.qk = interleave(std::vector<T>(k.size()), k);
+  p.gates = interleave(select, tau);
+  p.dk = cast<T>(golden.array("d_k"));
+  p.dg = golden.f32("d_log_alpha");
+  return p;
+}
+
+// The left (0) or right (1) half of each row.
+template <class T>
+std::vector<double> half(const std::vector<T>& both, int64_t which, int64_t m) {
+  std::vector<double> out;
+  for (int64_t i = 0; i < static_cast<int64_t>(both.size()) / 2; ++i)
+    out.push_back(to_f32(both[static_cast<size_t>(i / m * 2 * m + which * m + i % m)]));
+  return out;
+}
+
 TEST(DdtsGatesGolden, MatchesTheAuthorsModel) {
   for (const auto& file : testing::golden_files("ops", "ddts_gates")) {
     SCOPED_TRACE(testing::golden_name(file));
     const Golden golden(file);
-    const int64_t m = golden.shape("k_raw").back();
-    const auto k = golden.f32("k_raw"), select = golden.f32("select"), tau = golden.f32("tau");
-    Problem<float> p(static_cast<int64_t>(k.size()) / m, m);
-    // q is not part of the file: zeros in its half.
-    const auto interleave = [&](const std::vector<float>& left, const std::vector<float>& right) {
-      std::vector<float> both;
-      for (int64_t r = 0; r < p.dims.rows; ++r) {
-        both.insert(both.end(), left.begin() + r * m, left.begin() + (r + 1) * m);
-        both.insert(both.end(), right.begin() + r * m, right.begin() + (r + 1) * m);
-      }
-      return both;
-    };
-    p.qk = interleave(std::vector<float>(k.size()), k);
-    p.gates = interleave(select, tau);
-    p.dk = golden.f32("d_k");
-    p.dg = golden.f32("d_log_alpha");
+    const auto p = golden_problem<float>(golden);
     const auto r = run(p, false, 2);
-    const auto half = [&](const std::vector<float>& both, int64_t which) {
-      std::vector<double> out;
-      for (int64_t i = 0; i < p.dims.rows * m; ++i)
-        out.push_back(both[static_cast<size_t>(i / m * 2 * m + which * m + i % m)]);
-      return out;
-    };
     EXPECT_TRUE(close(to_double(r.k), golden.array("k"), 2e-6));
     EXPECT_TRUE(close(to_double(r.g), golden.array("log_alpha"), 2e-6));
-    EXPECT_TRUE(close(half(r.dqk, 1), golden.array("d_k_raw"), 2e-6));
-    EXPECT_TRUE(close(half(r.dgates, 0), golden.array("d_select"), 2e-6));
-    EXPECT_TRUE(close(half(r.dgates, 1), golden.array("d_tau"), 2e-6));
+    EXPECT_TRUE(close(half(r.dqk, 1, p.dims.m), golden.array("d_k_raw"), 2e-6));
+    EXPECT_TRUE(close(half(r.dgates, 0, p.dims.m), golden.array("d_select"), 2e-6));
+    EXPECT_TRUE(close(half(r.dgates, 1, p.dims.m), golden.array("d_tau"), 2e-6));
     // Small values must be right too, not only the RMS: gates of -60 have gradients of 1e-23.
-    const auto want = golden.array("d_select"), got = half(r.dgates, 0);
+    const auto want = golden.array("d_select"), got = half(r.dgates, 0, p.dims.m);
     for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(got[i], want[i], 2e-5 * std::abs(want[i])) << i;
+  }
+}
+
+struct PlainResult {
+  std::vector<double> k, g, dk_raw, dselect, dtau;
+};
+
+// Every step of the formulas in kernels/ddts_gates.h is an array of its own.
+PlainResult plain_bf16(const Problem<bf16>& p) {
+  const auto stored = [](float x) { return testing::stored(x); };
+  const auto sigmoid = [](float x) { return 1 / (1 + std::exp(-x)); };
+  const auto m = static_cast<size_t>(p.dims.m);
+  PlainResult out;
+  for (size_t row = 0; row < static_cast<size_t>(p.dims.rows); ++row) {
+    const bf16 *key = p.qk.data() + row * 2 * m + m, *gates = p.gates.data() + row * 2 * m;
+    float squares = 0, along = 0;
+    for (size_t i = 0; i < m; ++i) squares += to_f32(key[i]) * to_f32(key[i]);
+    const float norm = stored(std::sqrt(squares));
+    std::vector<float> unit(m), dunit(m);
+    for (size_t i = 0; i < m; ++i) {
+      const float select = to_f32(gates[i]), dk = to_f32(p.dk[row * m + i]);
+      const float dg = stored(p.dg[row * m + i]);
+      const float sel = stored(std::max(select, 0.0f) + std::log1p(std::exp(-std::abs(select))));
+      const float log_sel = stored(std::log(sel)), tau = stored(sigmoid(to_f32(gates[m + i])));
+      const float power = stored(std::exp(stored(tau * log_sel)));
+      unit[i] = stored(to_f32(key[i]) / norm);
+      out.k.push_back(stored(unit[i] * power));
+      out.g.push_back(-stored(sel * tau));
+
+      dunit[i] = stored(dk * power);
+      along += dunit[i] * unit[i];
+      const float dexponent = stored(stored(dk * unit[i]) * power);
+      const float dtau = stored(stored(dexponent * log_sel) - stored(dg * sel));
+      const float dsel = stored(stored(stored(dexponent * tau) / sel) - stored(dg * tau));
+      out.dselect.push_back(stored(dsel * sigmoid(select)));
+      out.dtau.push_back(stored(dtau * tau * (1 - tau)));
+    }
+    for (size_t i = 0; i < m; ++i)
+      out.dk_raw.push_back(stored((dunit[i] - unit[i] * along) / norm));
+  }
+  return out;
+}
+
+TEST(DdtsGatesGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  for (const auto& file : testing::golden_files("ops", "ddts_gates")) {
+    const Golden golden(file);
+    const auto p = golden_problem<bf16>(golden);
+    const auto got = run(p, false, 2);
+    const auto plain = plain_bf16(p);
+    const auto good = [&](const auto& ours, const auto& loops, const char* name) {
+      return testing::at_most_twice_as_wrong(ours, loops, golden.array(name), 2e-6);
+    };
+    EXPECT_TRUE(good(to_double(got.k), plain.k, "k"));
+    EXPECT_TRUE(good(to_double(got.g), plain.g, "log_alpha"));
+    EXPECT_TRUE(good(half(got.dqk, 1, p.dims.m), plain.dk_raw, "d_k_raw"));
+    EXPECT_TRUE(good(half(got.dgates, 0, p.dims.m), plain.dselect, "d_select"));
+    EXPECT_TRUE(good(half(got.dgates, 1, p.dims.m), plain.dtau, "d_tau"));
   }
 }
 

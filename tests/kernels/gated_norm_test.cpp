@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/reference/gated_norm.h"
+#include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
@@ -144,25 +145,86 @@ TYPED_TEST(GatedNorm, BackwardMatchesComplexStep) {
   }
 }
 
+template <class T>
+Problem<T> golden_problem(const Golden& golden) {
+  const int64_t dim = golden.shape("x").back();
+  Problem<T> p(static_cast<int64_t>(golden.f32("x").size()) / dim, dim);
+  p.dims.eps = static_cast<float>(golden.number("eps"));
+  p.o = cast<T>(golden.array("x"));
+  p.gate = cast<T>(golden.array("gate"));
+  p.dy = cast<T>(golden.array("d_y"));
+  p.w = golden.f32("weight");
+  return p;
+}
+
 TEST(GatedNormGolden, MatchesTheAuthorsModel) {
   for (const auto& file : testing::golden_files("ops", "gated_rms_norm")) {
     SCOPED_TRACE(testing::golden_name(file));
     const Golden golden(file);
-    Problem<float> p(1, 1);
-    const auto shape = golden.shape("x");
-    p.dims.dim = shape.back();
-    p.dims.rows = static_cast<int64_t>(golden.f32("x").size()) / p.dims.dim;
-    p.dims.eps = static_cast<float>(golden.number("eps"));
-    p.o = golden.f32("x");
-    p.gate = golden.f32("gate");
-    p.dy = golden.f32("d_y");
-    p.w = golden.f32("weight");
-    auto r = run(p, false, 2);
+    auto r = run(golden_problem<float>(golden), false, 2);
     for (float& value : r.dw) value -= 0.5f;
     EXPECT_TRUE(close(to_double(r.y), golden.array("y"), 2e-6));
     EXPECT_TRUE(close(to_double(r.d_o), golden.array("d_x"), 2e-6));
     EXPECT_TRUE(close(to_double(r.dgate), golden.array("d_gate"), 2e-6));
     EXPECT_TRUE(close(to_double(r.dw), golden.array("d_weight"), 2e-6));
+  }
+}
+
+// What is compared with a golden file, in one order.
+struct GoldenResult {
+  std::vector<double> y, d_x, d_gate, d_weight;
+};
+
+// Gate, product and normalised values are stored, so are their gradients.
+GoldenResult plain_bf16(const Problem<bf16>& p) {
+  const auto n = static_cast<size_t>(p.dims.dim);
+  std::vector<float> dw(n);
+  GoldenResult out;
+  for (size_t row = 0; row < p.o.size(); row += n) {
+    std::vector<float> gate(n), u(n), dn(n);
+    float squares = 0, along = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const float g = to_f32(p.gate[row + i]);
+      gate[i] = testing::stored(g / (1 + std::exp(-g)));
+      u[i] = testing::stored(to_f32(p.o[row + i]) * gate[i]);
+      squares += u[i] * u[i];
+    }
+    const float rstd = 1 / std::sqrt(squares / static_cast<float>(n) + p.dims.eps);
+    for (size_t i = 0; i < n; ++i) {
+      const float w = testing::stored(p.w[i]), dy = to_f32(p.dy[row + i]);
+      const float norm = testing::stored(u[i] * rstd);
+      out.y.push_back(testing::stored(norm * w));
+      dw[i] += dy * norm;
+      dn[i] = testing::stored(dy * w);
+      along += dn[i] * norm;
+    }
+    along /= static_cast<float>(n);
+    for (size_t i = 0; i < n; ++i) {
+      const float g = to_f32(p.gate[row + i]), s = 1 / (1 + std::exp(-g));
+      const float du = testing::stored(rstd * (dn[i] - testing::stored(u[i] * rstd) * along));
+      out.d_x.push_back(testing::stored(du * gate[i]));
+      const float dgate = testing::stored(du * to_f32(p.o[row + i]));
+      out.d_gate.push_back(testing::stored(dgate * s * (1 + g * (1 - s))));
+    }
+  }
+  out.d_weight = to_double(testing::stored(dw));
+  return out;
+}
+
+TEST(GatedNormGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  for (const auto& file : testing::golden_files("ops", "gated_rms_norm")) {
+    const Golden golden(file);
+    const auto p = golden_problem<bf16>(golden);
+    auto got = run(p, false, 2);
+    for (float& value : got.dw) value -= 0.5f;
+    const auto plain = plain_bf16(p);
+    const auto good = [&](const auto& ours, const auto& loops, const char* name) {
+      return testing::at_most_twice_as_wrong(to_double(ours), loops, golden.array(name), 2e-6);
+    };
+    EXPECT_TRUE(good(got.y, plain.y, "y"));
+    EXPECT_TRUE(good(got.d_o, plain.d_x, "d_x"));
+    EXPECT_TRUE(good(got.dgate, plain.d_gate, "d_gate"));
+    EXPECT_TRUE(good(got.dw, plain.d_weight, "d_weight"));
   }
 }
 

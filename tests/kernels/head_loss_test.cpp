@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/reference/head_loss.h"
+#include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
@@ -45,6 +46,47 @@ TEST(CrossEntropyGolden, LossAndGradient) {
     const double mean = sum / counted, want = golden.scalar("loss");
     EXPECT_LE(std::abs(mean - want), kTolerance * want);
     EXPECT_TRUE(close(to_double(dz), golden.array("d_logits"), kTolerance));
+  }
+}
+
+// The plain loops store logits, log-probabilities and gradients.
+TEST(CrossEntropyGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  for (const auto& file : golden_files("ops", "cross_entropy")) {
+    const Golden golden(file);
+    const auto shape = golden.shape("logits");
+    const auto z = golden.f32("logits");
+    const auto targets = golden.i32("target");
+    const auto counted = static_cast<float>(
+        std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; }));
+    std::vector<float> losses(targets.size());
+    std::vector<bf16> dz(z.size());
+    Cpu exec{2};
+    cross_entropy(exec, losses.data(), dz.data(), z.data(), targets.data(), 1 / counted, shape[0],
+                  shape[1]);
+
+    const auto vocab = static_cast<size_t>(shape[1]);
+    std::vector<float> plain_dz(z.size());
+    double sum = 0, plain_sum = 0;
+    for (size_t r = 0; r < targets.size(); ++r) {
+      sum += losses[r];
+      if (targets[r] == kIgnoreTarget) continue;
+      const auto target = static_cast<size_t>(targets[r]);
+      const std::vector<float> row = stored({z.begin() + static_cast<ptrdiff_t>(r * vocab),
+                                             z.begin() + static_cast<ptrdiff_t>((r + 1) * vocab)});
+      const float largest = *std::max_element(row.begin(), row.end());
+      float weights = 0;
+      for (const float logit : row) weights += std::exp(logit - largest);
+      for (size_t j = 0; j < vocab; ++j) {
+        const float log_p = stored(row[j] - largest - std::log(weights));
+        if (j == target) plain_sum -= log_p;
+        plain_dz[r * vocab + j] =
+            stored((std::exp(log_p) - static_cast<float>(j == target)) / counted);
+      }
+    }
+    EXPECT_TRUE(at_most_twice_as_wrong(std::vector{sum / counted}, std::vector{plain_sum / counted},
+                                       golden.array("loss"), kTolerance));
+    EXPECT_TRUE(at_most_twice_as_wrong(to_double(dz), to_double(plain_dz), golden.array("d_logits"),
+                                       kTolerance));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/reference/rotary.h"
+#include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden.h"
 #include "tests/support/random.h"
@@ -71,17 +72,21 @@ TYPED_TEST(Rotary, BackwardIsTransposeAndInverse) {
   EXPECT_TRUE(close(to_double(back), to_double(x), 2 * tolerance<T>()));
 }
 
+RotaryDims golden_dims(const Golden& golden) {
+  const auto shape = golden.shape("x");
+  return {shape[0],
+          shape[1],
+          shape[2],
+          shape[3],
+          static_cast<float>(golden.number("base")),
+          static_cast<int64_t>(golden.number("offset"))};
+}
+
 TEST(RotaryGolden, MatchesTheAuthorsModel) {
   for (const auto& file : testing::golden_files("ops", "rotary")) {
     SCOPED_TRACE(testing::golden_name(file));
     const Golden golden(file);
-    const auto shape = golden.shape("x");
-    const RotaryDims dims{shape[0],
-                          shape[1],
-                          shape[2],
-                          shape[3],
-                          static_cast<float>(golden.number("base")),
-                          static_cast<int64_t>(golden.number("offset"))};
+    const RotaryDims dims = golden_dims(golden);
     Cpu exec{2};
     const auto x = golden.f32("x"), dy = golden.f32("d_y");
     std::vector<float> y(x.size()), dx(x.size());
@@ -89,6 +94,43 @@ TEST(RotaryGolden, MatchesTheAuthorsModel) {
     rotary_backward(exec, dx.data(), dy.data(), dims);
     EXPECT_TRUE(close(to_double(y), golden.array("y"), tolerance<float>()));
     EXPECT_TRUE(close(to_double(dx), golden.array("d_x"), tolerance<float>()));
+  }
+}
+
+// Cosines, sines and products are stored. `sign` -1 turns back.
+std::vector<double> plain_bf16(const RotaryDims& d, const std::vector<bf16>& x, float sign) {
+  std::vector<double> y(x.size());
+  for (int64_t row = 0; row < d.B * d.T * d.H; ++row) {
+    const auto position = static_cast<double>(d.offset + row / d.H % d.T);
+    for (int64_t i = 0; i < d.D / 2; ++i) {
+      const double angle =
+          position * std::pow(static_cast<double>(d.base),
+                              -2.0 * static_cast<double>(i) / static_cast<double>(d.D));
+      const float c = testing::stored(static_cast<float>(std::cos(angle)));
+      const float s = sign * testing::stored(static_cast<float>(std::sin(angle)));
+      const auto first = static_cast<size_t>(row * d.D + i);
+      const auto second = first + static_cast<size_t>(d.D / 2);
+      const float a = to_f32(x[first]), b = to_f32(x[second]);
+      y[first] = testing::stored(testing::stored(a * c) - testing::stored(b * s));
+      y[second] = testing::stored(testing::stored(b * c) + testing::stored(a * s));
+    }
+  }
+  return y;
+}
+
+TEST(RotaryGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  for (const auto& file : testing::golden_files("ops", "rotary")) {
+    const Golden golden(file);
+    const RotaryDims dims = golden_dims(golden);
+    Cpu exec{2};
+    const auto x = cast<bf16>(golden.array("x")), dy = cast<bf16>(golden.array("d_y"));
+    std::vector<bf16> y(x.size()), dx(x.size());
+    rotary_forward(exec, y.data(), x.data(), dims);
+    rotary_backward(exec, dx.data(), dy.data(), dims);
+    EXPECT_TRUE(testing::at_most_twice_as_wrong(to_double(y), plain_bf16(dims, x, 1),
+                                                golden.array("y"), tolerance<float>()));
+    EXPECT_TRUE(testing::at_most_twice_as_wrong(to_double(dx), plain_bf16(dims, dy, -1),
+                                                golden.array("d_x"), tolerance<float>()));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/reference/short_conv.h"
+#include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
@@ -167,23 +168,91 @@ TYPED_TEST(ShortConv, SplitAndCarriedEqualsWhole) {
   EXPECT_EQ(to_double(got.y), to_double(std::vector<T>(want.y.begin() + half * D, want.y.end())));
 }
 
+template <class T>
+Problem<T> golden_problem(const Golden& golden) {
+  const auto shape = golden.shape("x");
+  Problem<T> p({shape[0], shape[1], shape[2], golden.shape("weight").back()});
+  p.x = cast<T>(golden.array("x"));
+  p.weight = golden.f32("weight");
+  p.bias = golden.f32("bias");
+  p.history = cast<T>(golden.array("history"));
+  p.dy = cast<T>(golden.array("d_y"));
+  return p;
+}
+
 TEST(ShortConvGolden, MatchesTheAuthorsModel) {
   for (const auto& file : testing::golden_files("ops", "short_conv")) {
     SCOPED_TRACE(testing::golden_name(file));
     const Golden golden(file);
-    const auto shape = golden.shape("x");
-    Problem<float> p({shape[0], shape[1], shape[2], golden.shape("weight").back()});
-    p.x = golden.f32("x");
-    p.weight = golden.f32("weight");
-    p.bias = golden.f32("bias");
-    p.history = golden.f32("history");
-    p.dy = golden.f32("d_y");
-    const auto r = run(p, true, 2);
+    const auto r = run(golden_problem<float>(golden), true, 2);
     EXPECT_TRUE(close(to_double(r.y), golden.array("y"), 2e-6));
     EXPECT_TRUE(close(to_double(r.dx), golden.array("d_x"), 2e-6));
     EXPECT_TRUE(close(to_double(r.dhistory), golden.array("d_history"), 2e-6));
     EXPECT_TRUE(close(to_double(r.dweight), plus_half(golden.array("d_weight")), 2e-6));
     EXPECT_TRUE(close(to_double(r.dbias), plus_half(golden.array("d_bias")), 2e-6));
+  }
+}
+
+struct PlainResult {
+  std::vector<float> y, dx, dhistory, dweight, dbias;
+};
+
+// The convolution is stored before its SiLU, and so is the gradient between them.
+PlainResult plain_bf16(const Problem<bf16>& p) {
+  const auto [B, T, D, width] = p.dims;
+  PlainResult out{std::vector<float>(p.x.size()), std::vector<float>(p.x.size()),
+                  std::vector<float>(p.history.size()), std::vector<float>(p.weight.size()),
+                  std::vector<float>(p.bias.size())};
+  for (int64_t row = 0; row < B * T; ++row) {
+    const int64_t b = row / T, t = row % T;
+    for (int64_t d = 0; d < D; ++d) {
+      // Calls tap(weight, input, gradient of the input) for each tap.
+      const auto for_taps = [&](auto tap) {
+        for (int64_t i = 0; i < width; ++i) {
+          const int64_t source = t - (width - 1) + i;
+          const bool old = source < 0;
+          const auto at = static_cast<size_t>(
+              (old ? b * (width - 1) + width - 1 + source : b * T + source) * D + d);
+          tap(static_cast<size_t>(d * width + i), to_f32(old ? p.history[at] : p.x[at]),
+              old ? out.dhistory[at] : out.dx[at]);
+        }
+      };
+      const auto at = static_cast<size_t>(row * D + d), channel = static_cast<size_t>(d);
+      float z = testing::stored(p.bias[channel]);
+      for_taps([&](size_t w, float x, float&) { z += testing::stored(p.weight[w]) * x; });
+      z = testing::stored(z);
+      const float s = 1 / (1 + std::exp(-z));
+      out.y[at] = z * s;
+      const float dz = testing::stored(to_f32(p.dy[at]) * s * (1 + z * (1 - s)));
+      out.dbias[channel] += dz;
+      for_taps([&](size_t w, float x, float& dx) {
+        out.dweight[w] += dz * x;
+        dx += dz * testing::stored(p.weight[w]);
+      });
+    }
+  }
+  for (auto* x : {&out.y, &out.dx, &out.dhistory, &out.dweight, &out.dbias})
+    *x = testing::stored(*x);
+  return out;
+}
+
+TEST(ShortConvGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
+  for (const auto& file : testing::golden_files("ops", "short_conv")) {
+    const Golden golden(file);
+    const auto p = golden_problem<bf16>(golden);
+    auto got = run(p, true, 2);
+    for (auto* sum : {&got.dweight, &got.dbias})
+      for (float& value : *sum) value -= 0.5f;
+    const auto plain = plain_bf16(p);
+    const auto good = [&](const auto& ours, const auto& loops, const char* name) {
+      return testing::at_most_twice_as_wrong(to_double(ours), to_double(loops), golden.array(name),
+                                             2e-6);
+    };
+    EXPECT_TRUE(good(got.y, plain.y, "y"));
+    EXPECT_TRUE(good(got.dx, plain.dx, "d_x"));
+    EXPECT_TRUE(good(got.dhistory, plain.dhistory, "d_history"));
+    EXPECT_TRUE(good(got.dweight, plain.dweight, "d_weight"));
+    EXPECT_TRUE(good(got.dbias, plain.dbias, "d_bias"));
   }
 }
 

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets with clang in build-fuzz/ and runs each in turn: scripts/fuzz.sh [SECONDS]
+# (default 600 each). What a run learnt stays in build-fuzz/corpus/ and starts the next one; an
+# input that breaks something is left in build-fuzz/crashes/ and makes the script fail.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+seconds=${1:-600}
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "usage: scripts/fuzz.sh [SECONDS of each target]"
+
+compiler=$(command -v clang++ || command -v clang++-14) ||
+  die "clang++ not found: run scripts/setup.sh --dev"
+"$ROOT/scripts/build.sh" --dir build-fuzz --target fuzz -DCMAKE_CXX_COMPILER="$compiler" -DRODIMUS_FUZZ=ON
+
+failed=()
+mkdir -p "$ROOT/build-fuzz/crashes"
+for target in "$ROOT"/build-fuzz/tests/fuzz/*_fuzz; do
+  name=$(basename "$target")
+  corpus=$ROOT/build-fuzz/corpus/$name
+  log=$ROOT/build-fuzz/$name.log
+  mkdir -p "$corpus"
+  if [[ $name = config_fuzz ]]; then seeds=$ROOT/configs; else seeds=$ROOT/tests/fuzz/seeds/$name; fi
+  say "$name for $seconds s"
+  # 4096 bytes hold every header and description that the seeds show.
+  if "$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
+    -artifact_prefix="$ROOT/build-fuzz/crashes/$name-" "$corpus" "$seeds" >"$log" 2>&1; then
+    sed -n 's/^stat::number_of_executed_units: */  inputs tried: /p' "$log"
+  else
+    tail -n 40 "$log" >&2
+    failed+=("$name")
+  fi
+done
+((${#failed[@]} == 0)) || die "broken: ${failed[*]} (inputs in build-fuzz/crashes/, logs in build-fuzz/)"
