@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/layout.h"
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

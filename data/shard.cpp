@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

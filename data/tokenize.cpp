@@ -13,8 +13,8 @@
 #include "data/output_file.h"
 #include "data/progress.h"
 #include "data/shard_writer.h"
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

@@ -10,8 +10,8 @@
 
 #include "data/mapped_file.h"
 #include "data/utf8.h"
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

@@ -55,21 +55,22 @@ bool launched_by_mpi();
 // The text of `root`, on every rank. At most 2^31 - 1 bytes.
 std::string broadcast_text(Communicator& communicator, std::string text, int root);
 
-// An Error that every rank throws alike, so that nobody is left waiting and one rank can speak for all.
+// An Error that every rank throws alike, so that nobody is left waiting and one rank can speak for
+// all.
 class SharedError : public Error {
  public:
   using Error::Error;
 };
 
 // Runs `step` on every rank and then agrees on the outcome: if it threw anywhere, every rank throws
-// SharedError with the message of the lowest failing rank (prefixed "rank R: " when not all ranks failed
-// alike). For set-up steps, where one rank alone may meet a missing file: without agreement the
-// others would hang in the next collective. `step` must not call collectives unless all ranks reach
-// them. Costs one all_reduce_max when nothing failed.
+// SharedError with the message of the lowest failing rank (prefixed "rank R: " when not all ranks
+// failed alike). For set-up steps, where one rank alone may meet a missing file: without agreement
+// the others would hang in the next collective. `step` must not call collectives unless all ranks
+// reach them. Costs one all_reduce_max when nothing failed.
 void together(Communicator& communicator, const std::function<void()>& step);
 
-// Throws SharedError on every rank when the hashes differ, naming the ranks that differ from rank 0 and
-// `what`.
+// Throws SharedError on every rank when the hashes differ, naming the ranks that differ from rank 0
+// and `what`.
 void require_identical(Communicator& communicator, uint64_t hash, const std::string& what);
 
 }  // namespace rodimus

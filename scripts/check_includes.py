@@ -7,11 +7,14 @@
 Rules
   arrows    a folder includes only itself and the folders named for it in ARROWS.
   path      a quoted include is the path from the root and names an existing file.
-  vendor    a vendor header stays in its room (VENDOR).
-  listed    every source file is named in a CMakeLists.txt, so none is silently left out.
+  vendor    a vendor header stays in its room (VENDOR), or in the tests of that room, where it is
+            the independent truth.
+  listed    every source file and every <stem>_test.py is named in a CMakeLists.txt, so none is
+            silently left out.
   op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp and cpu/<op>.cpp,
             or several cpu/<op>_<part>.cpp.
-  test name sources under tests/ are <stem>_test.cpp, except in tests/support/ and tests/simt/.
+  test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
+            helpers in tests/support/ and tests/simt/ have any name.
   guard     a header starts with #pragma once.
   length    no code file is longer than MAX_LINES.
 """
@@ -30,7 +33,7 @@ ARROWS = {
     # fills and converts parameters, never an op.
     "layers": ["autograd", "kernels/check.h", "kernels/dtype.h", "kernels/exec.h",
                "kernels/memory.h", "kernels/convert.h", "kernels/philox.h"],
-    "data": ["kernels/check.h"],
+    "data": ["kernels/check.h", "kernels/xxh64.h"],
     "dist": ["autograd", "kernels"],
     "checkpoints": ["dist", "layers", "autograd", "kernels"],
     "train": ["checkpoints", "dist", "data", "layers", "autograd", "kernels"],
@@ -41,17 +44,18 @@ VENDOR = [
     (r"mpi\.h", ["dist/", "tests/dist/"]),
     (r"H5\w*\.h|hdf5(_hl)?\.h", ["checkpoints/", "tests/checkpoints/", "tests/support/"]),
     (r"oneapi/.*|dnnl.*", ["kernels/cpu/"]),
-    (r"sentencepiece.*", ["data/"]),
+    (r"sentencepiece.*", ["data/", "tests/data/"]),
+    (r"xxh.*", ["kernels/"]),
     (r"nccl\.h", ["dist/nccl", "tests/simt/"]),
     (r"cuda.*|cublas.*|curand.*|cub/.*|cooperative_groups.*|mma\.h|nv\w*/.*",
      ["kernels/cuda/", "dist/nccl", "tests/simt/"]),
     (r"[a-z]+intrin\.h|arm_neon\.h|arm_sve\.h", ["kernels/"]),
-    (r"CLI/.*|toml\+\+/.*|toml\.hpp|toml\+\+\.h", ["train/"]),
+    (r"CLI/.*|toml\+\+/.*|toml\.hpp|toml\+\+\.h", ["train/", "tests/train/"]),
     (r"gtest/.*|gmock/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are vocabulary or tools, not ops.
-INFRASTRUCTURE = {"check", "dtype", "exec", "memory", "parallel", "simd"}
+INFRASTRUCTURE = {"check", "dtype", "exec", "memory", "parallel", "simd", "xxh64"}
 # Ops whose truth is a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 HEADERS = {".h", ".cuh"}
@@ -103,19 +107,30 @@ def check_include(root, file, number, quoted, angled):
             yield f'{where}: arrows: {own} may include {may} (and itself), not "{quoted}"'
 
 
+def unrolled(text):
+    """The text of a CMakeLists.txt with each `foreach(name a b)` replaced by its body for a, then b."""
+    def unroll(match):
+        name, *items = match[1].split()
+        return "".join(match[2].replace("${" + name + "}", item) for item in items)
+    return re.sub(r"\bforeach\s*\(([^)]*)\)(.*?)\bendforeach\s*\(\)", unroll, text, flags=re.S)
+
+
 def listed_sources(root):
-    """Every source named in a CMakeLists.txt, as a path from the root."""
+    """Every source and Python test named in a CMakeLists.txt, as a path from the root."""
     found = set()
     for lists in [root / "CMakeLists.txt", *root.glob("*/**/CMakeLists.txt")]:
         folder = lists.parent.relative_to(root)
         if folder.parts and folder.parts[0] not in CODE_FOLDERS:
             continue
-        text = re.sub(r"#.*", "", lists.read_text())
+        text = unrolled(re.sub(r"#.*", "", lists.read_text()))
+        text = text.replace("${CMAKE_CURRENT_SOURCE_DIR}/", "")
         text = re.sub(r"\$\{(CMAKE|PROJECT)_SOURCE_DIR\}", "../" * len(folder.parts) + ".", text)
-        for name in re.findall(r"[\w./-]+\.(?:cpp|cu)\b", text):
+        for name in re.findall(r"[\w./-]+(?:\.cpp|\.cu|_test\.py)\b", text):
             found.add(posixpath.normpath((folder / name).as_posix()))
         for name in re.findall(r"\brodimus_\w*test\s*\(\s*([\w./-]+)", text):
             found.add(f"tests/{name}.cpp")
+        for name in re.findall(r"\brodimus_bench\s*\(\s*([\w-]+)", text):
+            found.add(f"bench/{name}.cpp")
     return found
 
 
@@ -140,11 +155,13 @@ def check_layout(root, files):
             yield f"{name}: length: {len(lines)} lines, the limit is {MAX_LINES}"
         if file.suffix in HEADERS and "#pragma once" not in lines:
             yield f"{name}: guard: no #pragma once"
-        if file.suffix in SOURCES and name not in listed:
+        if (file.suffix in SOURCES or name.endswith("_test.py")) and name not in listed:
             yield f"{name}: listed: no CMakeLists.txt names it"
         if (file.suffix in SOURCES and file.parts[0] == "tests" and
-                file.parts[1] not in ("support", "simt") and not file.stem.endswith("_test")):
-            yield f"{name}: test name: sources under tests/ are <stem>_test.cpp"
+                file.parts[1] not in ("support", "simt")):
+            ending = "_fuzz" if file.parts[1] == "fuzz" else "_test"
+            if not file.stem.endswith(ending):
+                yield f"{name}: test name: sources in this folder are <stem>{ending}.cpp"
         if len(file.parts) == 2 and file.parts[0] == "kernels" and file.suffix == ".h":
             yield from check_op(name, file.stem, present)
 
@@ -167,18 +184,32 @@ CLEAN = {
     "kernels/norm.h": '#pragma once\n#include "kernels/exec.h"\n',
     "kernels/reference/norm.h": "#pragma once\n",
     "kernels/cpu/norm.cpp": '#include "kernels/norm.h"\n#include <immintrin.h>\n',
-    "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\n",
+    "kernels/xxh64.h": "#pragma once\n",
+    "kernels/xxh64.cpp": '#include "kernels/xxh64.h"\n#include <xxhash.h>\n',
+    "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\nadd_library(base xxh64.cpp)\n",
     "autograd/norm.h": '#pragma once\n#include "kernels/norm.h"\n',
     "layers/linear.h": '#pragma once\n#include "autograd/norm.h"\n#include "kernels/exec.h"\n',
-    "data/shard.h": '#pragma once\n#include "kernels/check.h"\n',
+    "data/shard.h": '#pragma once\n#include "kernels/check.h"\n#include "kernels/xxh64.h"\n',
     "dist/mpi.cpp": '#include <mpi.h>\n#include "autograd/norm.h"\n',
     "dist/CMakeLists.txt": "add_library(dist mpi.cpp)\n",
     "checkpoints/save.h": '#pragma once\n#include "layers/linear.h"\n#include <hdf5.h>\n',
     "train/main.cpp": '#include <CLI/CLI.hpp>\n#include <vector>\n#include "data/shard.h"\n',
     "tests/kernels/norm_test.cpp": '#include <gtest/gtest.h>\n#include "kernels/reference/norm.h"\n',
     "tests/support/mpi_main.cpp": "",
+    "tests/data/shard_test.cpp": "#include <sentencepiece_processor.h>\n",
+    "tests/train/cli_test.cpp": "#include <CLI/CLI.hpp>\n",
+    "tests/fuzz/shard_fuzz.cpp": "",
+    "tests/e2e/resume_test.py": "",
+    "tests/e2e/support.py": "",
     "tests/CMakeLists.txt": "rodimus_test(kernels/norm_test kernels)\n"
+                            "foreach(name data/shard train/cli)\n  rodimus_test(${name}_test)\n"
+                            "endforeach()\n"
                             "add_executable(x ${CMAKE_SOURCE_DIR}/tests/support/mpi_main.cpp)\n",
+    "tests/e2e/CMakeLists.txt": "foreach(name resume)\n  add_test(COMMAND python3 "
+                                "${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py)\nendforeach()\n",
+    "tests/fuzz/CMakeLists.txt": "add_executable(shard_fuzz shard_fuzz.cpp)\n",
+    "bench/norm_bench.cpp": "#include <benchmark/benchmark.h>\n",
+    "bench/CMakeLists.txt": "rodimus_bench(norm_bench kernels)\n",
 }
 PLANTS = [  # (what the report must say after the file's name, file, its content)
     ("arrows", "kernels/norm.h", '#pragma once\n#include "autograd/norm.h"\n'),
@@ -201,18 +232,25 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("vendor", "kernels/norm.h", "#pragma once\n#include <cublasLt.h>\n"),
     ("vendor", "dist/mpi.cpp", "#include <nccl.h>\n"),
     ("vendor", "train/main.cpp", "#include <sentencepiece_processor.h>\n"),
+    ("vendor", "data/shard.h", "#pragma once\n#include <xxhash.h>\n"),
+    ("vendor", "tests/train/cli_test.cpp", "#include <sentencepiece_processor.h>\n"),
+    ("vendor", "tests/data/shard_test.cpp", "#include <CLI/CLI.hpp>\n"),
     ("vendor", "layers/linear.h", "#pragma once\n#include <immintrin.h>\n"),
     ("vendor", "data/shard.h", "#pragma once\n#include <toml++/toml.h>\n"),
     ("vendor", "data/shard.h", "#pragma once\n#include <CLI/CLI.hpp>\n"),
     ("vendor", "train/main.cpp", "#include <gtest/gtest.h>\n"),
     ("listed", "train/forgotten.cpp", ""),
     ("listed", "tests/kernels/other_test.cpp", ""),
+    ("listed", "tests/e2e/eval_test.py", ""),
+    ("listed", "tests/fuzz/other_fuzz.cpp", ""),
+    ("listed", "bench/other_bench.cpp", ""),
     ("listed", "kernels/CMakeLists.txt", "add_library(kernels)  # cpu/norm.cpp\n"),
     ("op", "kernels/memory_bound.h", "#pragma once\n"),
     ("op: kernels/cpu/rotary.cpp is missing", "kernels/rotary.h", "#pragma once\n"),
     ("op: kernels/reference/rotary.h is missing", "kernels/rotary.h", "#pragma once\n"),
     ("op: tests/kernels/rotary_test.cpp is missing", "kernels/rotary.h", "#pragma once\n"),
     ("test name", "tests/kernels/helper.cpp", ""),
+    ("test name", "tests/fuzz/parser_test.cpp", ""),
     ("guard", "kernels/check.h", "namespace rodimus {}\n"),
     ("length", "train/main.cpp", "\n" * (MAX_LINES + 1)),
     ("length", "scripts/long.py", "\n" * (MAX_LINES + 1)),

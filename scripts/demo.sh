@@ -48,7 +48,10 @@ set_up() {
 }
 
 # linux-doc only depends on the package of the current kernel, which holds the text.
-documentation_package() { apt-cache depends linux-doc 2>/dev/null | sed -n 's/^ *Depends: //p' | head -n 1; }
+# Nothing is printed where apt does not know it.
+documentation_package() {
+  { apt-cache depends linux-doc 2>/dev/null || true; } | sed -n 's/^ *Depends: //p' | head -n 1
+}
 
 fetch_corpus() {
   [[ ! -d demo/corpus ]] || return 0
@@ -72,7 +75,8 @@ fetch_corpus() {
     apt-get update -q >/dev/null
     download || die "apt-get download $package failed: is there a network?"
   fi
-  dpkg-deb --fsys-tarfile "$part"/*.deb | tar -x -C "$part" --wildcards '*.rst.txt'
+  dpkg-deb --fsys-tarfile "$part"/*.deb |
+    tar -x -C "$part" --wildcards --exclude '*/translations/*' '*.rst.txt'
   rm "$part"/*.deb
   mv "$part" demo/corpus
 }
@@ -81,7 +85,7 @@ tokenize() {
   [[ ! -d $data ]] || return 0
   rm -rf "$data.part"
   "$rodimus" tokenize --input demo/corpus --extensions .rst.txt --vocab-size 4096 --model-type bpe \
-    --val-fraction 0.02 --out "$data.part"
+    --training-bytes 4000000 --val-fraction 0.02 --no-progress --out "$data.part"
   mv "$data.part" "$data"
 }
 
@@ -89,7 +93,22 @@ train_command=(mpirun -n "$ranks" "$rodimus" train "$config")
 newest_checkpoint() { find "$run" -maxdepth 1 -name 'step_*[0-9]' 2>/dev/null | sort | tail -n 1; }
 metric_lines() { if [[ -f $run/metrics.jsonl ]]; then wc -l <"$run/metrics.jsonl"; else echo 0; fi; }
 
-# Starts the training, and kills one rank without warning some steps after the first checkpoint.
+newest_step() {
+  local folder
+  folder=$(newest_checkpoint)
+  echo $((10#0${folder##*step_}))
+}
+
+# Ids of the ranks of the mpirun that is process $1: they are its children on this machine.
+ranks_of() {
+  local pid
+  { cat /proc/"$1"/task/*/children 2>/dev/null || true; } | tr ' ' '\n' | while read -r pid; do
+    if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == rodimus ]]; then echo "$pid"; fi
+  done
+}
+
+# Starts the training, and kills one rank without warning some steps after the checkpoint that
+# follows the first half.
 killed_at=
 train_until_killed() {
   local begin victim
@@ -97,11 +116,10 @@ train_until_killed() {
   "${train_command[@]}" </dev/null &
   job=$!
   trap 'kill "$job" 2>/dev/null || true' EXIT
-  while kill -0 "$job" 2>/dev/null && [[ -z $(newest_checkpoint) ]]; do sleep 0.2; done
+  while kill -0 "$job" 2>/dev/null && (($(newest_step) < steps / 2)); do sleep 0.2; done
   begin=$(metric_lines)
   while kill -0 "$job" 2>/dev/null && (($(metric_lines) < begin + 20)); do sleep 0.2; done
-  # The ranks on this machine are children of mpirun.
-  victim=$(tr ' ' '\n' 2>/dev/null <"/proc/$job/task/$job/children" | sed '/^$/d' | tail -n 1) || true
+  victim=$(ranks_of "$job" | tail -n 1)
   if [[ -n $victim ]] && kill -KILL "$victim" 2>/dev/null; then
     killed_at=$(basename "$(newest_checkpoint)")
     say "killed rank process $victim with SIGKILL; the newest checkpoint is $killed_at"
@@ -110,7 +128,7 @@ train_until_killed() {
     die "a rank was killed, but mpirun reported success"
   fi
   trap - EXIT
-  [[ -n $(newest_checkpoint) ]] || die "training stopped before its first checkpoint"
+  [[ -n $killed_at ]] || die "training stopped before step $((steps / 2))"
 }
 
 train() {
@@ -130,7 +148,7 @@ json_number() { sed -n "s/.*\"$1\": *\([-+0-9.eE]*\).*/\1/p" | head -n 1; }
 # Held-out perplexity and bits per byte of a checkpoint.
 score() {
   local result
-  result=$("$rodimus" eval --checkpoint "$1" --data "$data/val" --json)
+  result=$("$rodimus" eval --checkpoint "$1" --data "$data/val" --micro-batch 8 --json)
   echo "$(json_number perplexity <<<"$result") $(json_number bits_per_byte <<<"$result")"
 }
 
@@ -148,7 +166,8 @@ timed tokenize tokenize
 timed train train
 timed evaluate evaluate
 say "a sample"
-"$rodimus" generate --checkpoint "$run" --prompt "The scheduler" --tokens 100
+"$rodimus" generate --checkpoint "$run" --prompt "The scheduler" --tokens 150 --temperature 0.7 \
+  --top-p 0.9 --seed 1
 
 echo
 echo "summary"

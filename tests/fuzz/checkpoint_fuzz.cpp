@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "checkpoints/metadata.h"
-#include "kernels/xxh64.h"
 #include "kernels/check.h"
+#include "kernels/xxh64.h"
 
 namespace {
 
