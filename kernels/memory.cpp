@@ -18,7 +18,8 @@ constexpr size_t kSmallest = 256;
 
 size_t size_class(size_t bytes) {
   const size_t wanted = std::max(bytes, kSmallest);
-  const size_t step = std::bit_floor(wanted) / 8;
+  // aligned_alloc wants multiples of the alignment.
+  const size_t step = std::max(std::bit_floor(wanted) / 8, kAlignment);
   return (wanted + step - 1) / step * step;
 }
 

@@ -1,6 +1,6 @@
 // Caching allocator: after the second training step nothing comes from the system any more. Freed
-// blocks go to a free list of their size class (eight classes per power of two, so at most 12.5 %
-// is wasted) and are handed out again.
+// blocks go to a free list of their size class (eight per power of two from 512 bytes on: at
+// most 12.5 % is wasted) and are handed out again.
 #pragma once
 
 #include <cstddef>
