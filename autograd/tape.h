@@ -45,7 +45,6 @@ class GradSlot {
 struct Var {
   Tensor value;
   std::shared_ptr<GradSlot> slot;  // null: no gradient wanted
-  bool needs_grad() const { return slot != nullptr; }
 };
 
 class Tape;

@@ -7,7 +7,10 @@ namespace rodimus {
 
 int64_t numel_of(const Shape& shape) {
   int64_t count = 1;
-  for (const int64_t dim : shape) count *= dim;
+  for (const int64_t dim : shape) {
+    if (__builtin_mul_overflow(count, dim, &count))
+      fail("a tensor ", to_string(shape), " has more elements than 64 bits count");
+  }
   return count;
 }
 
@@ -24,6 +27,8 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   x.shape_ = std::move(shape);
   x.dtype_ = dtype;
   x.device_ = device;
+  if (x.numel() > INT64_MAX / static_cast<int64_t>(size_of(dtype)))
+    fail("a tensor ", to_string(x.shape_), " of ", name_of(dtype), " has more than 2^63 bytes");
   x.storage_ = memory::allocate(static_cast<size_t>(x.bytes()));
   return x;
 }

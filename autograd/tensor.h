@@ -13,7 +13,7 @@
 namespace rodimus {
 
 using Shape = std::vector<int64_t>;
-int64_t numel_of(const Shape& shape);
+int64_t numel_of(const Shape& shape);       // throws Error where 64 bits are too few
 std::string to_string(const Shape& shape);  // "(2, 3)"
 
 class Tensor {

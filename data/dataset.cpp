@@ -57,15 +57,6 @@ int64_t Dataset::tokens() const {
   return total;
 }
 
-std::optional<int64_t> Dataset::text_bytes() const {
-  int64_t total = 0;
-  for (const Shard& shard : shards_) {
-    if (!shard.info()) return std::nullopt;
-    total += shard.info()->text_bytes;
-  }
-  return total;
-}
-
 void Dataset::read(uint64_t w, int32_t* tokens, int32_t* starts) const {
   CHECK(w < windows(), "Dataset: window ", w, " of ", windows());
   const size_t s = owner(first_window_, w);

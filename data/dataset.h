@@ -31,8 +31,6 @@ class Dataset {
   uint64_t windows() const { return first_window_.back(); }
   int64_t seq_len() const { return seq_len_; }
   int64_t tokens() const;  // in all shards, tails included
-  // Bytes of original text, when every shard has its NAME.json.
-  std::optional<int64_t> text_bytes() const;
   // XXH64 of the tokenizer model all shards were written with; empty when no shard tells.
   const std::string& tokenizer_hash() const { return tokenizer_hash_; }
 

@@ -111,8 +111,4 @@ void Loader::seek(uint64_t sample) {
   start();
 }
 
-double Loader::epoch() const {
-  return static_cast<double>(position()) / static_cast<double>(dataset_.windows());
-}
-
 }  // namespace rodimus

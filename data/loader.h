@@ -51,7 +51,6 @@ class Loader {
   uint64_t position() const { return position_; }
   // Goes on at `sample`, a value of position(), also of a loader with another G.
   void seek(uint64_t sample);
-  double epoch() const;  // position() in passes over the data
   // Seconds next() spent waiting for the thread since construction: input-bound training shows
   // here.
   double wait_seconds() const { return wait_seconds_; }

@@ -1,4 +1,5 @@
-// One progress line on stderr: rewritten in place on a terminal, else printed every few seconds.
+// Elapsed time, and one progress line on stderr: rewritten in place on a terminal, else printed
+// every few seconds.
 #pragma once
 
 #include <chrono>
@@ -6,6 +7,10 @@
 #include <string>
 
 namespace rodimus {
+
+inline double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
 
 class Progress {
  public:

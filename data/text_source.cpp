@@ -18,6 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+bool is_blank(const std::string& text) {
+  return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
+
 bool ends_with_any(const std::string& name, const std::vector<std::string>& suffixes) {
   return std::any_of(suffixes.begin(), suffixes.end(),
                      [&](const std::string& suffix) { return name.ends_with(suffix); });
@@ -173,7 +177,7 @@ bool TextSource::next(Document& document) {
   std::string text;
   uint64_t offset = 0;
   while (next_raw(text, offset)) {
-    if (text.find_first_not_of(" \t\r\n") == std::string::npos) continue;
+    if (is_blank(text)) continue;
     const size_t bad = find_invalid_utf8(text);
     if (bad != std::string::npos) {
       if (config_.invalid_utf8 == InvalidUtf8::error) {
@@ -185,7 +189,7 @@ bool TextSource::next(Document& document) {
       text = replace_invalid_utf8(text);
     }
     if (is_jsonl()) text = json_text(text, offset);
-    if (text.empty()) continue;
+    if (is_blank(text)) continue;
     document.text = std::move(text);
     document.index = index_++;
     return true;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -22,10 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 // Uniform in [0, 1), a pure function of its arguments.
 double unit_hash(uint64_t seed, uint64_t index, uint64_t stream) {
   const uint64_t words[] = {seed, index, stream};
@@ -35,6 +32,9 @@ double unit_hash(uint64_t seed, uint64_t index, uint64_t stream) {
 constexpr uint64_t kValidationStream = 1, kTrainingStream = 2;
 
 void check_options(const TokenizeOptions& options) {
+  if (options.threads < 0 || options.threads > kMaxTokenizeThreads) {
+    fail("--threads ", options.threads, " must be in [0, ", kMaxTokenizeThreads, "]");
+  }
   if (!(options.val_fraction >= 0 && options.val_fraction < 1)) {
     fail("--val-fraction ", options.val_fraction, " must be at least 0 and below 1");
   }
@@ -119,10 +119,14 @@ void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool ap
       exception = std::current_exception();
     }
   };
-  std::vector<std::thread> pool;
-  for (size_t t = 1; t < caches.size(); ++t) pool.emplace_back(work, &caches[t]);
-  work(&caches[0]);
-  for (std::thread& thread : pool) thread.join();
+  {
+    std::vector<std::jthread> pool;
+    try {
+      for (size_t t = 1; t < caches.size(); ++t) pool.emplace_back(work, &caches[t]);
+    } catch (const std::system_error&) {  // no more threads to be had: those that run do the work
+    }
+    work(&caches[0]);
+  }
   if (exception) std::rethrow_exception(exception);
 }
 

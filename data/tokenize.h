@@ -12,6 +12,8 @@
 
 namespace rodimus {
 
+inline constexpr int kMaxTokenizeThreads = 4096;
+
 struct TokenizeOptions {
   TextSourceConfig source;
   std::filesystem::path out;        // a folder; created when missing

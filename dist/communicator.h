@@ -48,6 +48,9 @@ std::unique_ptr<Communicator> make_single();
 // other (each would train alone and write the same files).
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv);
 
+// How many processes the launcher says it started; 0 without a launcher.
+int64_t ranks_by_launcher();
+
 // True when an MPI launcher (Open MPI, MPICH, Slurm PMI/PMIx) started this process: the environment
 // says so.
 bool launched_by_mpi();

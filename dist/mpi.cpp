@@ -34,17 +34,6 @@ int64_t number_from_environment(const char* name) {
   return text == nullptr ? 0 : std::atoll(text);
 }
 
-// The number of processes that the launcher says it started; 0 without a launcher. Not
-// SLURM_NTASKS: sbatch sets it for the script itself, where no launcher has run yet.
-int64_t ranks_by_launcher() {
-  int64_t ranks = 0;
-  for (const char* name :
-       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
-    ranks = std::max(ranks, number_from_environment(name));
-  }
-  return ranks;
-}
-
 template <class T>
 MPI_Datatype mpi_type();
 template <>
@@ -251,6 +240,16 @@ class Mpi final : public Communicator {
 
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv) {
   return std::make_unique<Mpi>(argc, argv);
+}
+
+// Not SLURM_NTASKS: sbatch sets it for the script itself, where no launcher has run yet.
+int64_t ranks_by_launcher() {
+  int64_t ranks = 0;
+  for (const char* name :
+       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    ranks = std::max(ranks, number_from_environment(name));
+  }
+  return ranks;
 }
 
 bool launched_by_mpi() {

@@ -1,5 +1,7 @@
 #include "kernels/memory.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -44,7 +46,9 @@ struct Pool {
     if (block == nullptr) {
       stats.in_use -= static_cast<int64_t>(bytes);
       fail("out of memory: asked for ", bytes, " bytes with ", stats.in_use,
-           " in use; use a smaller micro_batch or recompute = true");
+           " in use; use a machine with more memory, or less of it: in training a smaller "
+           "run.micro_batch or run.recompute = true, else a shorter text or fewer sequences at "
+           "once");
     }
     stats.reserved += static_cast<int64_t>(bytes);
     ++stats.system_calls;
@@ -90,6 +94,8 @@ void copy(Cpu&, void* to, const void* from, int64_t bytes) {
 }
 
 std::shared_ptr<std::byte> allocate(size_t bytes) {
+  CHECK(!omp_in_parallel(), "memory::allocate: ", bytes,
+        " bytes inside a parallel region, where an Error would end the program");
   const size_t rounded = size_class(bytes);
   return {pool().take(rounded), [rounded](std::byte* block) { pool().give_back(block, rounded); }};
 }

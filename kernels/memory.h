@@ -22,7 +22,8 @@ Stats stats();
 void reset_peak();
 void release_cached();  // gives the free lists back to the system
 
-// 64-byte aligned, uninitialised. Throws Error when the system has no more. Thread-safe.
+// 64-byte aligned, uninitialised. Throws Error when the system has no more; hence not inside an
+// OpenMP region, which an exception must not leave (PerThread in kernels/parallel.h). Thread-safe.
 std::shared_ptr<std::byte> allocate(size_t bytes);
 
 // Copies bytes; the ranges may overlap.

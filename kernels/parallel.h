@@ -3,6 +3,8 @@
 // region.
 #pragma once
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
@@ -49,6 +51,25 @@ void parallel_tasks(const Cpu& exec, int64_t n, F&& f) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
   for (int64_t i = 0; i < n; ++i) f(i);
 }
+
+// Workspace for the bodies of parallel loops: `count` elements for each thread, allocated here
+// because an Error inside a region would end the program. Two threads share no cache line.
+template <class T>
+class PerThread {
+ public:
+  PerThread(const Cpu& exec, int64_t count)
+      : threads_(std::max(exec.threads, 1)),
+        stride_((count + kLine - 1) / kLine * kLine),
+        storage_(threads_ * stride_) {}
+  // The calling thread's part. With one thread the loops above open no region, and the number would
+  // be that of a region around the kernel.
+  T* mine() const { return storage_.data() + (threads_ == 1 ? 0 : omp_get_thread_num() * stride_); }
+
+ private:
+  static constexpr int64_t kLine = 128 / sizeof(T);  // two lines: they are fetched in pairs
+  int64_t threads_, stride_;
+  memory::Scratch<T> storage_;
+};
 
 // One result of sum_over_rows: out[j] += sum over rows, j < width. out may be null (not wanted).
 struct RowSum {

@@ -93,13 +93,22 @@ inline float reduce_add(Vec x) {
     for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
   return lane[0];
 }
-inline float reduce_max(Vec x) {  // NaN lanes are ignored, as in std::fmax
-  float lane[kLanes];
-  std::memcpy(lane, &x, sizeof(x));
-  float largest = lane[0];
-  for (int i = 1; i < kLanes; ++i) largest = std::fmax(largest, lane[i]);
-  return largest;
+
+// Each lane = the larger of itself and the lane `width` away, then half the width, down to 1.
+template <int width>
+inline Vec fold_max(Vec x) {
+  if constexpr (width == 0) {
+    return x;
+  } else {
+    VecU swap;
+    for (int i = 0; i < kLanes; ++i) swap[i] = static_cast<uint32_t>(i ^ width);
+    const Vec other = __builtin_shuffle(x, swap);
+    return fold_max<width / 2>(x > other ? x : other);
+  }
 }
+// The largest lane. A NaN may come through or be passed over: softmax, for which this is, meets it
+// again in the sum of the weights.
+inline float reduce_max(Vec x) { return fold_max<kLanes / 2>(x)[0]; }
 
 // The second operand where they are unordered: max(limit, x) keeps a NaN in x.
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }

@@ -9,8 +9,21 @@ namespace {
 
 int64_t round_up(double value) { return (static_cast<int64_t>(value) + 7) / 8 * 8; }
 
-void at_least_one(const char* key, int64_t value) {
-  if (value < 1) fail("model.", key, " = ", value, ": must be at least 1");
+void check_size(const char* key, int64_t value, int64_t least, int64_t most = kMaxSize) {
+  if (value >= least && value <= most) return;
+  fail("model.", key, " = ", value, ": must be in [", least, ", ", most, "]");
+}
+
+// A model whose bytes, optimizer included, would not fit 63 bits: no machine comes near.
+void check_total(const ModelConfig& config) {
+  constexpr double kMost = 1e15;
+  // Two FLOPs per weight, and the embedding is as large as the head, which is counted.
+  const double weights = forward_flops_per_token(config, 1) / 2;
+  if (weights > kMost) {
+    fail("model: about ", weights, " parameters (d_model = ", config.d_model,
+         ", n_layers = ", config.n_layers, ", vocab_size = ", config.vocab_size,
+         ", mem_size = ", config.mem_size, "); at most ", kMost, " are possible");
+  }
 }
 
 }  // namespace
@@ -22,20 +35,22 @@ int64_t ModelConfig::rank() const {
 int64_t ModelConfig::d_ff() const { return round_up(ffn_ratio * static_cast<double>(d_model)); }
 
 void ModelConfig::validate() const {
-  at_least_one("vocab_size", vocab_size);
-  at_least_one("d_model", d_model);
-  at_least_one("n_layers", n_layers);
-  at_least_one("mem_size", mem_size);
-  at_least_one("conv_width", conv_width);
-  if (vocab_size > INT32_MAX) fail("model.vocab_size = ", vocab_size, ": tokens are 32 bits wide");
-  if (gate_rank < 0)
-    fail("model.gate_rank = ", gate_rank, ": must be positive, or 0 for max(d_model / 64, 16)");
+  check_size("vocab_size", vocab_size, 1);
+  check_size("d_model", d_model, 1);
+  check_size("n_layers", n_layers, 1, kMaxLayers);
+  check_size("mem_size", mem_size, 1);
+  check_size("conv_width", conv_width, 1, kMaxConvWidth);
+  check_size("gate_rank", gate_rank, 0);
   if (!(expand > 0 && expand <= 64)) fail("model.expand = ", expand, ": must be in (0, 64]");
   if (!(norm_eps > 0)) fail("model.norm_eps = ", norm_eps, ": must be positive");
   if (!(key_norm_eps > 0)) fail("model.key_norm_eps = ", key_norm_eps, ": must be positive");
-  if (!plus()) return;
-  at_least_one("n_heads", n_heads);
-  at_least_one("n_heads_k", n_heads_k);
+  if (!plus()) {
+    check_total(*this);
+    return;
+  }
+  check_size("n_heads", n_heads, 1);
+  check_size("n_heads_k", n_heads_k, 1);
+  check_size("window", window, 0);
   if (d_model % n_heads != 0) {
     fail("model.d_model = ", d_model, " is not divisible by model.n_heads = ", n_heads,
          ": choose n_heads among the divisors");
@@ -49,11 +64,10 @@ void ModelConfig::validate() const {
   if (n_heads_v < 0 || n_heads % heads_v() != 0) {
     fail("model.n_heads = ", n_heads, " is not divisible by model.n_heads_v = ", n_heads_v);
   }
-  if (window < 0)
-    fail("model.window = ", window, ": a query sees at least itself, so 1 or more (or \"full\")");
   if (!(ffn_ratio > 0 && ffn_ratio <= 64))
     fail("model.ffn_ratio = ", ffn_ratio, ": must be in (0, 64]");
   if (!(rope_base > 1)) fail("model.rope_base = ", rope_base, ": must be above 1");
+  check_total(*this);
 }
 
 double forward_flops_per_token(const ModelConfig& c, int64_t T) {

@@ -9,6 +9,9 @@ namespace rodimus {
 enum class BlockType : uint8_t { rodimus, rodimus_plus };
 
 inline constexpr int64_t kFullWindow = 0;
+inline constexpr int64_t kMaxSize = INT32_MAX;  // of one dimension: products of two fit 64 bits
+inline constexpr int64_t kMaxLayers = 100000;
+inline constexpr int64_t kMaxConvWidth = 32;  // taps the convolution kernel can hold
 
 // Letters as in arXiv:2410.06577. Fields that are 0 stand for the authors' default, which the
 // functions below resolve.

@@ -1,6 +1,8 @@
 #include "train/cli.h"
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 #include <exception>
 #include <iostream>
 #include <vector>
@@ -10,13 +12,6 @@
 
 namespace rodimus {
 namespace {
-
-std::string one_line(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  for (char& c : text)
-    if (c == '\n') c = ' ';
-  return text;
-}
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
@@ -60,7 +55,8 @@ std::string explain(const CLI::App& app, const CLI::App* command,
 }  // namespace
 
 void print_error(std::ostream& err, const std::string& message) {
-  err << "rodimus: error: " << one_line(message) << std::endl;
+  // One write: a launcher mixes the pieces of several processes.
+  err << concat("rodimus: error: ", one_line(message), "\n") << std::flush;
 }
 
 int launcher_rank() {
@@ -93,7 +89,11 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
       if (prints) app.exit(error, out, err);
       return 0;
     }
-    if (!prints) return 2;
+    if (!prints) {
+      // The launcher ends all ranks as soon as one has left with an error: rank 0 must have spoken by then.
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      return 2;
+    }
     const auto reached = app.get_subcommands();
     const CLI::App* command = reached.empty() ? nullptr : reached.front();
     std::string text = explain(app, command, {argv + 1, argv + argc});

@@ -11,16 +11,10 @@
 #include "kernels/check.h"
 #include "train/config_schema.h"
 #include "train/nearest.h"
+#include "train/schedule.h"
 
 namespace rodimus {
 namespace {
-
-// Errors are one line, whatever the text that they quote.
-std::string one_line(std::string text) {
-  for (char& c : text)
-    if (c == '\n' || c == '\r') c = ' ';
-  return text;
-}
 
 std::string shortened(const std::string& text) {
   constexpr size_t kLongest = 60;
@@ -131,8 +125,9 @@ struct Assign {
     }
     if (!node.is_integer()) wrong_type();
     // 0 and -1 mean "no window" elsewhere, but one key or none just as well: say it in words.
-    if (node.as_integer()->get() < 1) out_of_range();
-    *to.value = node.as_integer()->get();
+    const int64_t value = node.as_integer()->get();
+    if (value < 1 || value > kMaxSize) out_of_range();
+    *to.value = value;
   }
 };
 
@@ -241,6 +236,18 @@ void apply_override(const std::string& argument, const std::vector<ConfigField>&
   assign(fields, where, section, name, *table.get("value"));
 }
 
+// Positions in the data are 64 bits wide.
+void check_total(const Config& config, const std::string& origin) {
+  constexpr double kMost = 1e18;
+  const double tokens = static_cast<double>(config.run.steps) *
+                        static_cast<double>(config.run.global_batch) *
+                        static_cast<double>(config.data.seq_len);
+  if (tokens <= kMost) return;
+  fail(origin, ": run.steps * run.global_batch * data.seq_len = ", config.run.steps, " * ",
+       config.run.global_batch, " * ", config.data.seq_len, " tokens; at most ", kMost,
+       " are possible");
+}
+
 // Checks that look at several keys, or at keys that may be missing.
 void check_whole(const Config& config, const std::string& origin) {
   const OptimizerConfig& optimizer = config.optimizer;
@@ -262,20 +269,27 @@ void check_whole(const Config& config, const std::string& origin) {
          " is above optimizer.lr = ", toml_number(optimizer.lr),
          "; lower min_lr (a tenth of lr is usual)");
   }
-  if (optimizer.schedule == "wsd" && optimizer.decay_steps > 0 &&
-      optimizer.warmup_steps + optimizer.decay_steps > config.run.steps) {
+  const int64_t decay_steps = wsd_decay_steps(optimizer, config.run.steps);
+  if (optimizer.schedule == "wsd" && optimizer.warmup_steps + decay_steps > config.run.steps) {
     fail(origin, ": optimizer.warmup_steps + optimizer.decay_steps = ", optimizer.warmup_steps,
-         " + ", optimizer.decay_steps, " is more than run.steps = ", config.run.steps,
-         "; warm-up and decay must not overlap");
+         " + ", decay_steps, optimizer.decay_steps == 0 ? " (a tenth of the steps)" : "",
+         " is more than run.steps = ", config.run.steps, "; warm-up and decay must not overlap");
   }
+  check_total(config, origin);
   if (config.run.output.empty()) fail(origin, ": run.output is empty; name a folder");
 }
 
 std::string list_divisors(int64_t n) {
-  std::vector<std::string> divisors;
-  for (int64_t i = 1; i <= n; ++i)
-    if (n % i == 0) divisors.push_back(std::to_string(i));
-  return join_or(divisors);
+  std::vector<int64_t> divisors;
+  for (int64_t i = 1; i * i <= n; ++i) {
+    if (n % i != 0) continue;
+    divisors.push_back(i);
+    if (i * i != n) divisors.push_back(n / i);
+  }
+  std::sort(divisors.begin(), divisors.end());
+  std::vector<std::string> words;
+  for (const int64_t divisor : divisors) words.push_back(std::to_string(divisor));
+  return join_or(words);
 }
 
 std::string sections_as_toml(const std::vector<ConfigField>& fields,

@@ -15,6 +15,8 @@ const std::array<std::string, 5> kSections = {"model", "data", "optimizer", "run
 ConfigRange at_least(double low) { return {.low = low}; }
 ConfigRange above(double low) { return {.low = low, .low_open = true}; }
 ConfigRange between(double low, double high) { return {.low = low, .high = high}; }
+// Sizes and counts: products of two of them fit 64 bits.
+ConfigRange count_from(double low) { return between(low, static_cast<double>(kMaxSize)); }
 
 template <class... Ts>
 struct Overloaded : Ts... {
@@ -24,9 +26,8 @@ template <class... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
 std::string short_number(double x) {
-  std::string text = toml_number(x);
-  if (text.ends_with(".0")) text.resize(text.size() - 2);
-  return text;
+  const bool whole = x == std::floor(x) && std::abs(x) < 1e15;
+  return whole ? std::to_string(static_cast<int64_t>(x)) : toml_number(x);
 }
 
 // Appends fields to one section.
@@ -50,19 +51,19 @@ void add_model(Section s, ModelConfig& c) {
   s.other("block", &c.block,
           "Rodimus: DDTS mixer alone. Rodimus+: the mixer, then sliding-window shared-key "
           "attention and an FFN in a two-hop residual.");
-  s.number("vocab_size", &c.vocab_size, between(0, INT32_MAX),
-           "0 = from the tokenizer or the shards");
-  s.number("d_model", &c.d_model, at_least(1), "d, width of the residual stream; required");
-  s.number("n_layers", &c.n_layers, at_least(1), "blocks; required");
-  s.number("mem_size", &c.mem_size, at_least(1), "m, key channels of the DDTS state");
-  s.number("conv_width", &c.conv_width, at_least(1), "taps of the causal depthwise convolution");
+  s.number("vocab_size", &c.vocab_size, count_from(0), "0 = from the tokenizer or the shards");
+  s.number("d_model", &c.d_model, count_from(1), "d, width of the residual stream; required");
+  s.number("n_layers", &c.n_layers, between(1, kMaxLayers), "blocks; required");
+  s.number("mem_size", &c.mem_size, count_from(1), "m, key channels of the DDTS state");
+  s.number("conv_width", &c.conv_width, between(1, kMaxConvWidth),
+           "taps of the causal depthwise convolution");
   s.number("expand", &c.expand, {.low = 0, .high = 64, .low_open = true},
            "e = expand * d, rounded up to a multiple of 8");
-  s.number("gate_rank", &c.gate_rank, at_least(0), "r of the value gate; 0 = max(d / 64, 16)");
-  s.number("n_heads", &c.n_heads, at_least(0),
+  s.number("gate_rank", &c.gate_rank, count_from(0), "r of the value gate; 0 = max(d / 64, 16)");
+  s.number("n_heads", &c.n_heads, count_from(0),
            "query heads of the attention; required for rodimus_plus");
-  s.number("n_heads_k", &c.n_heads_k, at_least(1), "key heads; 1 = one key shared by all heads");
-  s.number("n_heads_v", &c.n_heads_v, at_least(0), "value heads; 0 = n_heads");
+  s.number("n_heads_k", &c.n_heads_k, count_from(1), "key heads; 1 = one key shared by all heads");
+  s.number("n_heads_v", &c.n_heads_v, count_from(0), "value heads; 0 = n_heads");
   s.other("window", WindowTarget{&c.window},
           "keys that a query sees, itself included; \"full\" = all");
   s.number("ffn_ratio", &c.ffn_ratio, {.low = 0, .high = 64, .low_open = true},
@@ -78,10 +79,10 @@ void add_data(Section s, DataConfig& c) {
   s.other("train", &c.train, "shards, prefixes or folders of shards");
   s.other("val", &c.val, "the same for validation; empty = none");
   s.text("tokenizer", &c.tokenizer, {}, "SentencePiece model; \"\" = none");
-  s.number("seq_len", &c.seq_len, at_least(1), "T, tokens per sequence");
+  s.number("seq_len", &c.seq_len, count_from(1), "T, tokens per sequence");
   s.other("reset_documents", &c.reset_documents,
           "state, convolution and attention do not cross document borders");
-  s.number("document_delimiter", &c.document_delimiter, between(-1, INT32_MAX),
+  s.number("document_delimiter", &c.document_delimiter, count_from(-1),
            "llm.c shards know no documents: the token that begins one; -1 = none");
   s.other("shuffle", &c.shuffle, "false = in file order");
   s.other("verify", &c.verify, "check the checksums of the shards at start");
@@ -99,17 +100,17 @@ void add_optimizer(Section s, OptimizerConfig& c) {
   s.number("clip", &c.clip, at_least(0), "largest global gradient norm; 0 = no clipping");
   s.text("schedule", &c.schedule, {"cosine", "wsd", "constant"},
          "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr");
-  s.number("warmup_steps", &c.warmup_steps, at_least(0), "linear warm-up from 0 to lr");
-  s.number("decay_steps", &c.decay_steps, at_least(0),
+  s.number("warmup_steps", &c.warmup_steps, count_from(0), "linear warm-up from 0 to lr");
+  s.number("decay_steps", &c.decay_steps, count_from(0),
            "wsd: length of the final decay; 0 = a tenth of the steps");
 }
 
 void add_run(Section s, RunConfig& c) {
   s.text("output", &c.output, {}, "folder of checkpoints, metrics.jsonl and config.toml");
-  s.number("steps", &c.steps, at_least(1), "optimizer steps");
-  s.number("global_batch", &c.global_batch, at_least(1),
+  s.number("steps", &c.steps, count_from(1), "optimizer steps");
+  s.number("global_batch", &c.global_batch, count_from(1),
            "sequences per optimizer step, over all ranks");
-  s.number("micro_batch", &c.micro_batch, at_least(0),
+  s.number("micro_batch", &c.micro_batch, count_from(0),
            "sequences per forward pass and rank; 0 = global_batch / ranks");
   s.number("seed", &c.seed, at_least(0), "of initialisation and data order");
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
@@ -117,24 +118,24 @@ void add_run(Section s, RunConfig& c) {
   s.text("device", &c.device, {"auto", "cpu"}, "where the model runs");
   s.number("threads", &c.threads, between(0, 4096), "per rank; 0 = cores / ranks on this node");
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
-  s.number("eval_every", &c.eval_every, at_least(0),
+  s.number("eval_every", &c.eval_every, count_from(0),
            "steps between evaluations; 0 = only at the end");
-  s.number("eval_windows", &c.eval_windows, at_least(0),
+  s.number("eval_windows", &c.eval_windows, count_from(0),
            "validation windows per evaluation; 0 = all of data.val");
-  s.number("log_every", &c.log_every, at_least(1),
+  s.number("log_every", &c.log_every, count_from(1),
            "steps between progress lines; metrics.jsonl has every step");
-  s.number("check_every", &c.check_every, at_least(0),
+  s.number("check_every", &c.check_every, count_from(0),
            "steps between checks that all ranks hold the same parameters; 0 = at start only");
-  s.number("max_skipped", &c.max_skipped, at_least(0),
+  s.number("max_skipped", &c.max_skipped, count_from(0),
            "consecutive non-finite steps before the run stops");
   s.number("peak_gflops", &c.peak_gflops, at_least(0), "per rank, for MFU; 0 = measured at start");
 }
 
 void add_checkpoint(Section s, CheckpointConfig& c) {
-  s.number("every", &c.every, at_least(0),
+  s.number("every", &c.every, count_from(0),
            "steps between checkpoints; 0 = only at the end and on signals");
-  s.number("keep_last", &c.keep_last, at_least(0), "newest checkpoints that stay; 0 = all");
-  s.number("keep_every", &c.keep_every, at_least(0),
+  s.number("keep_last", &c.keep_last, count_from(0), "newest checkpoints that stay; 0 = all");
+  s.number("keep_every", &c.keep_every, count_from(0),
            "checkpoints at multiples of this stay too; 0 = none");
 }
 
@@ -166,7 +167,7 @@ std::string ConfigField::expected() const {
                  [](std::vector<std::string>*) { return std::string("a list of strings"); },
                  [](BlockType*) { return std::string("\"rodimus\" or \"rodimus_plus\""); },
                  [](WindowTarget) {
-                   return std::string("an integer at least 1, or \"full\" for no window");
+                   return concat("an integer in [1, ", kMaxSize, "], or \"full\" for no window");
                  }},
       target);
 }

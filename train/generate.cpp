@@ -4,17 +4,15 @@
 #include <chrono>
 #include <utility>
 
+#include "data/progress.h"
 #include "kernels/check.h"
 #include "kernels/philox.h"
+#include "train/signals.h"
 
 namespace rodimus {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // Logits (vocab) after `ids`.
 Tensor feed(Context& ctx, Model& model, std::span<const int32_t> ids, ModelState& state) {
@@ -43,17 +41,19 @@ GenerateTimes generate(Context& ctx, Model& model, std::span<const int32_t> prom
   const auto vocab = static_cast<size_t>(config.vocab > 0 ? config.vocab : model_vocab);
 
   GenerateTimes times;
-  times.prompt_tokens = static_cast<int64_t>(prompt.size());
   auto begin = Clock::now();
   ModelState state;
   Tensor logits;
   const auto chunk = static_cast<size_t>(config.prefill_chunk);
-  for (size_t at = 0; at < prompt.size(); at += chunk)
-    logits = feed(ctx, model, prompt.subspan(at, std::min(chunk, prompt.size() - at)), state);
+  for (size_t at = 0; at < prompt.size() && !stop_requested(); at += chunk) {
+    const auto part = prompt.subspan(at, std::min(chunk, prompt.size() - at));
+    logits = feed(ctx, model, part, state);
+    times.prompt_tokens += static_cast<int64_t>(part.size());
+  }
   times.prompt_s = seconds_since(begin);
 
   begin = Clock::now();
-  while (times.tokens < config.max_tokens) {
+  while (times.tokens < config.max_tokens && !stop_requested()) {
     const std::span<const float> known(std::as_const(logits).data<float>(), vocab);
     const double u = random_unit(config.seed, kStream, static_cast<uint64_t>(times.tokens));
     const int32_t token = sample_token(known, config.sampling, u);

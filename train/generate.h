@@ -20,12 +20,13 @@ struct GenerateConfig {
 };
 
 struct GenerateTimes {
-  int64_t prompt_tokens = 0, tokens = 0;
+  int64_t prompt_tokens = 0, tokens = 0;  // those that were read and generated
   double prompt_s = 0, tokens_s = 0;
 };
 
 // Continues `prompt` (at least one id, all below the model's vocabulary). on_token receives each
-// new id and returns false to stop. The i-th token depends on (prompt, sampling, seed, i) alone.
+// new id and returns false to stop; so does stop_requested() (train/signals.h), also between chunks
+// of the prompt. The i-th token depends on (prompt, sampling, seed, i) alone.
 GenerateTimes generate(Context& ctx, Model& model, std::span<const int32_t> prompt,
                        const GenerateConfig& config, const std::function<bool(int32_t)>& on_token);
 

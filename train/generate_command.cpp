@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -15,6 +14,8 @@
 #include "train/commands.h"
 #include "train/generate.h"
 #include "train/load_model.h"
+#include "train/mpi_session.h"
+#include "train/signals.h"
 
 namespace rodimus {
 namespace {
@@ -24,20 +25,6 @@ struct Options {
   std::vector<int32_t> ids;
   GenerateConfig generate;
   int threads = 0;
-};
-
-volatile std::sig_atomic_t interrupted = 0;
-
-// While it lives, SIGINT only sets the flag: the text so far stays whole.
-class CatchInterrupt {
- public:
-  CatchInterrupt() : old_(std::signal(SIGINT, [](int) { interrupted = 1; })) {}
-  ~CatchInterrupt() { std::signal(SIGINT, old_); }
-  CatchInterrupt(const CatchInterrupt&) = delete;
-  CatchInterrupt& operator=(const CatchInterrupt&) = delete;
-
- private:
-  void (*old_)(int);
 };
 
 // The tokenizer that was asked for, or that of the run; none when the run had none.
@@ -95,18 +82,18 @@ void run(const Options& options) {
     std::fflush(stdout);
   };
   if (options.ids.empty()) show(options.prompt);
-  const CatchInterrupt guard;
+  install_stop_signals();
   bool first = true;
   const GenerateTimes times = generate(ctx, *loaded.model, prompt, config, [&](int32_t id) {
     show(decoder ? decoder->push(id) : fmt::format("{}{}", first ? "" : " ", id));
     first = false;
-    return !interrupted;
+    return true;
   });
   show((decoder ? decoder->finish() : "") + "\n");
   fmt::print(
       stderr, "prompt: {} tokens, {:.1f} tokens/s; generated: {} tokens, {:.1f} tokens/s{}\n",
       times.prompt_tokens, static_cast<double>(times.prompt_tokens) / times.prompt_s, times.tokens,
-      static_cast<double>(times.tokens) / times.tokens_s, interrupted ? " (interrupted)" : "");
+      static_cast<double>(times.tokens) / times.tokens_s, stop_requested() ? " (interrupted)" : "");
 }
 
 }  // namespace
@@ -144,14 +131,18 @@ void add_generate_command(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command->footer(
       "Example:\n"
       "  rodimus generate --checkpoint runs/demo --prompt \"The scheduler\" --tokens 200 "
       "--temperature 0.8 --top-p 0.95\n"
-      "prints the text as it comes; tokens per second go to stderr. Ctrl-C ends it.");
-  command->callback([options] { run(*options); });
+      "prints the text as it comes; tokens per second go to stderr. Ctrl-C ends it, and what was "
+      "printed stays whole.");
+  command->callback([options] {
+    require_single_process("generate");
+    run(*options);
+  });
 }
 
 }  // namespace rodimus

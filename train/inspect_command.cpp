@@ -7,6 +7,7 @@
 #include "kernels/check.h"
 #include "train/commands.h"
 #include "train/inspect.h"
+#include "train/mpi_session.h"
 
 namespace rodimus {
 namespace {
@@ -43,7 +44,10 @@ void add_inspect_command(CLI::App& app) {
       "  rodimus inspect runs/demo           all checkpoints, the newest in full\n"
       "  rodimus inspect configs/125m.toml   parameters, memory, FLOPs\n"
       "Checksums are verified. Exit code 1 when anything is damaged.");
-  command->callback([path, json] { run(*path, *json); });
+  command->callback([path, json] {
+    require_single_process("inspect");
+    run(*path, *json);
+  });
 }
 
 }  // namespace rodimus

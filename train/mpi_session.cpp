@@ -24,4 +24,12 @@ void with_communicator(const std::function<void(Communicator&)>& body) {
   }
 }
 
+void require_single_process(const std::string& command) {
+  if (ranks_by_launcher() <= 1) return;
+  with_communicator([&](Communicator& communicator) {
+    throw SharedError(concat("rodimus ", command, " does not share its work among ",
+                             communicator.world_size(), " processes; start it without mpirun"));
+  });
+}
+
 }  // namespace rodimus

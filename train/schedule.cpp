@@ -8,6 +8,10 @@
 
 namespace rodimus {
 
+int64_t wsd_decay_steps(const OptimizerConfig& config, int64_t steps) {
+  return config.decay_steps > 0 ? config.decay_steps : std::max<int64_t>(steps / 10, 1);
+}
+
 double learning_rate(const OptimizerConfig& config, int64_t steps, int64_t step) {
   CHECK(step >= 0, "learning_rate: step ", step);
   const double peak = config.lr, low = config.min_lr;
@@ -22,8 +26,7 @@ double learning_rate(const OptimizerConfig& config, int64_t steps, int64_t step)
     return low + (peak - low) * (1 + std::cos(std::numbers::pi * u)) / 2;
   }
   CHECK(config.schedule == "wsd", "learning_rate: schedule ", config.schedule);
-  const int64_t decay =
-      config.decay_steps > 0 ? config.decay_steps : std::max<int64_t>(steps / 10, 1);
+  const int64_t decay = wsd_decay_steps(config, steps);
   if (step < steps - decay) return peak;
   return low + (peak - low) * (1 - std::sqrt(fraction(step - (steps - decay), decay)));
 }

@@ -8,6 +8,9 @@
 
 namespace rodimus {
 
+// Steps of the final decay of schedule "wsd" in a run of `steps`.
+int64_t wsd_decay_steps(const OptimizerConfig& config, int64_t steps);
+
 // Of optimizer step `step` (0-based) in a run of `steps`, with P = lr, M = min_lr, W = warmup_steps
 // and D = decay_steps, or a tenth of the steps when that is 0:
 //   step < W            P (step + 1) / W

@@ -27,6 +27,5 @@ void install_stop_signals() {
 }
 
 bool stop_requested() { return g_signal != 0; }
-int stop_signal() { return g_signal; }
 
 }  // namespace rodimus

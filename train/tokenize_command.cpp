@@ -7,6 +7,7 @@
 
 #include "data/tokenize.h"
 #include "train/commands.h"
+#include "train/mpi_session.h"
 
 namespace rodimus {
 namespace {
@@ -114,7 +115,9 @@ void add_tokenize_command(CLI::App& app) {
       "--no-eos", [options] { options->append_eos = false; },
       "do not end documents with the EOS token");
   command->add_flag("--force", options->force, "replace the shards of an earlier run");
-  command->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
+  command->add_option("--threads", options->threads, "0: all cores")
+      ->check(CLI::Range(0, kMaxTokenizeThreads))
+      ->capture_default_str();
   command->add_flag_callback(
       "--no-progress", [options] { options->progress = false; }, "no progress on stderr");
   command->footer(
@@ -125,7 +128,10 @@ void add_tokenize_command(CLI::App& app) {
       "writes data/tokenizer.model and the shards data/train and data/val (Megatron-LM format).\n"
       "  rodimus tokenize --input more.jsonl --tokenizer data/tokenizer.model --out more\n"
       "encodes more text with the same tokenizer.");
-  command->callback([options] { run(*options); });
+  command->callback([options] {
+    require_single_process("tokenize");
+    run(*options);
+  });
 }
 
 }  // namespace rodimus

@@ -79,34 +79,35 @@ struct Walks {
                                       micro::ScaleRows{decay, from, kBlock});
   }
 
-  void forward(int64_t b, int64_t first, int64_t last) const {
-    const memory::Scratch<float> x(kChunk * kLd);
+  int64_t workspace_floats() const { return kChunk * kLd + tiling.Kp * kBlock; }
+
+  void forward(int64_t b, int64_t first, int64_t last, float* x) const {
     for (int64_t block = first; block < last; ++block)
       load_state(states.at(b, 0, block), state_in, b, block);
     for (int64_t chunk = 0; chunk + 1 < tiling.chunks; ++chunk) {
       const Operands in = operands_of(b, chunk);
       for (int64_t block = first; block < last; ++block)
-        step(states.at(b, chunk + 1, block), states.at(b, chunk, block), in.write, in.decay,
-             x.data(), v, b, chunk, block);
+        step(states.at(b, chunk + 1, block), states.at(b, chunk, block), in.write, in.decay, x, v,
+             b, chunk, block);
     }
   }
 
-  void reverse(int64_t b, int64_t first, int64_t last) const {
-    const memory::Scratch<float> x(kChunk * kLd), entry(tiling.Kp * kBlock);
+  void reverse(int64_t b, int64_t first, int64_t last, float* x) const {
+    float* entry = x + kChunk * kLd;
     for (int64_t block = first; block < last; ++block)
       load_state(dstates.at(b, tiling.chunks - 1, block), dstate_out, b, block);
     for (int64_t chunk = tiling.chunks - 1; chunk > 0; --chunk) {
       const Operands in = operands_of(b, chunk);
       for (int64_t block = first; block < last; ++block)
-        step(dstates.at(b, chunk - 1, block), dstates.at(b, chunk, block), in.read, in.decay,
-             x.data(), d_o, b, chunk, block);
+        step(dstates.at(b, chunk - 1, block), dstates.at(b, chunk, block), in.read, in.decay, x,
+             d_o, b, chunk, block);
     }
     if (dstate_in == nullptr) return;
     const Operands in = operands_of(b, 0);
     for (int64_t block = first; block < last; ++block) {
-      step(entry.data(), dstates.at(b, 0, block), in.read, in.decay, x.data(), d_o, b, 0, block);
-      store_rows(dstate_in + b * dims.K * dims.V + block * kBlock, dims.V, entry.data(), kBlock,
-                 dims.K, width(block));
+      step(entry, dstates.at(b, 0, block), in.read, in.decay, x, d_o, b, 0, block);
+      store_rows(dstate_in + b * dims.K * dims.V + block * kBlock, dims.V, entry, kBlock, dims.K,
+                 width(block));
     }
   }
 };
@@ -114,12 +115,9 @@ struct Walks {
 // Pass 3 for one chunk: products with the value columns, block after block.
 class ChunkGradients {
  public:
-  explicit ChunkGradients(int64_t padded)
-      : Kp(padded),
-        factors(padded),
-        storage_((kChunk + padded) * kLd + 2 * kChunk * (kChunk + padded) + 4 * kChunk * kLd +
-                 2 * padded * kLd + 3 * kChunk * padded + padded) {
-    float* next = storage_.data();
+  // In `storage` of floats(padded), uninitialised.
+  ChunkGradients(int64_t padded, float* storage) : Kp(padded), factors(padded, storage) {
+    float* next = storage + ChunkFactors::floats(padded);
     const auto take = [&next](int64_t floats) {
       float* array = next;
       next += floats;
@@ -138,6 +136,13 @@ class ChunkGradients {
     dk = take(kChunk * Kp);
     dg = take(kChunk * Kp);
     state_dot = take(Kp);
+    across = take(kSubs * Kp);
+    scores_workspace = take(scores_floats(Kp));
+  }
+  static int64_t floats(int64_t padded) {
+    return ChunkFactors::floats(padded) + (kChunk + padded) * kLd + 4 * kChunk * kLd +
+           2 * kChunk * (kChunk + padded) + 2 * padded * kLd + (3 * kChunk + 1 + kSubs) * padded +
+           scores_floats(padded);
   }
 
   template <class T>
@@ -145,7 +150,7 @@ class ChunkGradients {
     length = in.length;
     rows = round_up(length, kSub);
     load_factors(factors, in);
-    scores(temporary, kChunk, factors, length);
+    scores(temporary, kChunk, factors, length, scores_workspace);
     micro::transpose(transfer, ld_transfer(), temporary, kChunk, rows, rows);
     keys_to_exit(temporary, Kp, factors);
     for (int64_t j = 0; j < rows; ++j)
@@ -202,7 +207,7 @@ class ChunkGradients {
   void store(T* dq_out, T* dk_out, float* dg_out, int64_t K) {
     micro::transpose(dq, Kp, dq_t, kLd, Kp, kChunk);
     micro::transpose(dk, Kp, dk_t, kLd, Kp, kChunk);
-    backward_within(dq, dk, dg, da_t, state_dot, factors, length);
+    backward_within(dq, dk, dg, da_t, state_dot, factors, length, across);
     const float scale = 1.0f / std::sqrt(static_cast<float>(K));
     for (int64_t i = 0; i < length * Kp; i += simd::kLanes)
       simd::store(dq + i, simd::load(dq + i) * scale);
@@ -216,7 +221,6 @@ class ChunkGradients {
 
   const int64_t Kp;
   ChunkFactors factors;
-  memory::Scratch<float> storage_;
   int64_t length = 0, rows = 0;      // tokens; the same in whole sub-chunks
   float* grads;                      // (rows + Kp, kLd): d_o, then the exit state's gradient
   float *values, *values_t, *d_o_t;  // (kChunk, kLd): v, v^T, d_o^T
@@ -226,6 +230,7 @@ class ChunkGradients {
   float *dq_t, *dk_t;                // (Kp, kLd): gradients of decayed q and k, transposed
   float *dq, *dk, *dg;               // (kChunk, Kp)
   float* state_dot;                  // (Kp)
+  float *across, *scores_workspace;  // of backward_within and scores
 };
 
 }  // namespace
@@ -239,8 +244,9 @@ void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
   const Tiling tiling(dims);
   const int64_t Kp = tiling.Kp, chunks = dims.B * tiling.chunks;
   const memory::Scratch<float> operands(chunks * Operands::floats(Kp));
+  const PerThread<float> chunk_workspace(exec, ChunkGradients::floats(Kp));
   parallel_tasks(exec, chunks, [&](int64_t index) {
-    ChunkFactors factors(Kp);
+    ChunkFactors factors(Kp, chunk_workspace.mine());
     load_factors(factors,
                  chunk_inputs(q, k, g, starts, dims, index / tiling.chunks, index % tiling.chunks));
     const Operands out(operands.data(), index, Kp);
@@ -254,20 +260,21 @@ void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
                        dims, tiling, operands.data(), states,     dstates};
   const int64_t per_task = blocks_per_task(exec, 2 * dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
+  const PerThread<float> walk_workspace(exec, walks.workspace_floats());
   parallel_tasks(exec, 2 * dims.B * groups, [&](int64_t task) {
     const int64_t b = task / (2 * groups), first = task / 2 % groups * per_task;
     const int64_t last = std::min(first + per_task, tiling.blocks);
     if (task % 2 == 0) {
-      walks.forward(b, first, last);
+      walks.forward(b, first, last, walk_workspace.mine());
     } else {
-      walks.reverse(b, first, last);
+      walks.reverse(b, first, last, walk_workspace.mine());
     }
   });
 
   parallel_tasks(exec, chunks, [&](int64_t index) {
     const int64_t b = index / tiling.chunks, chunk = index % tiling.chunks;
     const int64_t row = b * dims.T + chunk * kChunk;
-    ChunkGradients gradients(Kp);
+    ChunkGradients gradients(Kp, chunk_workspace.mine());
     gradients.load(chunk_inputs(q, k, g, starts, dims, b, chunk));
     for (int64_t block = 0; block < tiling.blocks; ++block) {
       const int64_t column = block * kBlock, at = row * dims.V + column;

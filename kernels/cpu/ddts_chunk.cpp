@@ -129,22 +129,22 @@ void keys_to_exit(float* out, int64_t ld, const ChunkFactors& f) {
   }
 }
 
-void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length) {
+void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length, float* workspace) {
   const int64_t Kp = f.Kp;
-  const memory::Scratch<float> keys(Kp * kLd), queries(kSub * Kp);
-  micro::transpose(keys.data(), kLd, f.k_local, Kp, kChunk, Kp);
+  float *keys = workspace, *queries = keys + Kp * kLd;
+  micro::transpose(keys, kLd, f.k_local, Kp, kChunk, Kp);
   constexpr int64_t kLdBlock = std::max<int64_t>(kSub, kTileCols);
   alignas(64) float block[kSub * kLdBlock];
   for (int64_t row = 0; row < kChunk; row += kSub) {
     for (int64_t i = row; i < row + kSub; ++i) std::fill_n(a + i * ld, kChunk, 0.0f);
     if (row >= length) continue;
-    std::copy_n(f.q_local + row * Kp, kSub * Kp, queries.data());
+    std::copy_n(f.q_local + row * Kp, kSub * Kp, queries);
     for (int64_t col = row - kSub; col >= 0; col -= kSub) {
-      micro::product<ALayout::kRows>(block, kLdBlock, queries.data(), Kp, keys.data() + col, kLd,
-                                     kSub, kSub, Kp, micro::Zero{});
+      micro::product<ALayout::kRows>(block, kLdBlock, queries, Kp, keys + col, kLd, kSub, kSub, Kp,
+                                     micro::Zero{});
       for (int64_t i = 0; i < kSub; ++i)
         std::copy_n(block + i * kLdBlock, kSub, a + (row + i) * ld + col);
-      scale_columns(queries.data(), f.sub_decay + col / kSub * Kp, Kp);
+      scale_columns(queries, f.sub_decay + col / kSub * Kp, Kp);
     }
     const int64_t at = row * Kp;
     diagonal_scores(a + row * ld + row, ld, f.q + at, f.k + at, f.decay + at, Kp);

@@ -12,7 +12,6 @@
 
 #include "kernels/cpu/microkernel.h"
 #include "kernels/ddts.h"
-#include "kernels/memory.h"
 #include "kernels/simd.h"
 
 namespace rodimus::ddts {
@@ -74,8 +73,9 @@ ChunkInputs<T> chunk_inputs(const T* q, const T* k, const float* g, const int32_
 // are all 0.
 class ChunkFactors {
  public:
-  explicit ChunkFactors(int64_t padded) : Kp(padded), storage_((7 * kChunk + kSubs + 1) * padded) {
-    float* next = storage_.data();
+  // In `storage` of floats(padded), uninitialised.
+  ChunkFactors(int64_t padded, float* storage) : Kp(padded) {
+    float* next = storage;
     for (float** array : {&q, &k, &decay, &q_decay, &k_decay, &q_local, &k_local}) {
       *array = next;
       next += kChunk * Kp;
@@ -84,7 +84,8 @@ class ChunkFactors {
     chunk_decay = next + kSubs * Kp;
   }
 
-  void clear() { std::fill(storage_.span().begin(), storage_.span().end(), 0.0f); }
+  static int64_t floats(int64_t padded) { return (7 * kChunk + kSubs + 1) * padded; }
+  void clear() { std::fill_n(q, floats(Kp), 0.0f); }  // q is the first array
 
   const int64_t Kp;
   float *q, *k;              // q / sqrt(K), k
@@ -94,9 +95,6 @@ class ChunkFactors {
                              // writes that at its exit
   float* sub_decay;          // (kSubs, Kp) of whole sub-chunks
   float* chunk_decay;        // (Kp) of the whole chunk
-
- private:
-  memory::Scratch<float> storage_;
 };
 
 template <class T>
@@ -107,21 +105,23 @@ void queries_from_entry(float* out, int64_t ld, const ChunkFactors& f);
 void keys_to_exit(float* out, int64_t ld, const ChunkFactors& f);
 
 // a[i,j] = sum_c q_ic k_jc prod_{j < t <= i} decay_tc for j <= i, zero above: a (kChunk, kChunk),
-// leading dimension ld. Rows of sub-chunks that begin at or after `length` are zeroed.
-void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length);
+// leading dimension ld. Rows of sub-chunks that begin at or after `length` are zeroed. workspace:
+// scores_floats(Kp).
+inline int64_t scores_floats(int64_t Kp) { return Kp * kLd + kSub * Kp; }
+void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length, float* workspace);
 
 // Gradients of one chunk from those of its products:
 //   da_t (kChunk, kLd) [j,i] = dL/da[i,j];  dq, dk (kChunk, Kp) come in as gradients of what
 //   queries_from_entry and keys_to_exit gave, and leave as those of q / sqrt(K) and k;
 //   state_dot (Kp) = sum over the columns of entry state times gradient of the exit state;
-//   dg (kChunk, Kp) is overwritten.
+//   dg (kChunk, Kp) is overwritten; across (kSubs, Kp) is workspace.
 // dg_t is the sum over all paths source -> sink that pass through token t's decay (source: entry
 // state or a token before t; sink: a token at or after t, or the exit state). The usual form, a
 // suffix sum of q dq - k dk, adds the paths that do not pass through t only to subtract them again,
 // which leaves rounding noise where decays are harsh. Here paths are added by where they cross t:
 // no subtraction anywhere.
 void backward_within(float* dq, float* dk, float* dg, const float* da_t, const float* state_dot,
-                     const ChunkFactors& f, int64_t length);
+                     const ChunkFactors& f, int64_t length, float* across);
 
 // dst (rows, kBlock; leading dimension ld) = src (length, cols; leading dimension ld_src), the rest
 // zero.

@@ -12,10 +12,11 @@ using simd::Vec;
 // sink as `across`.
 class PathSums {
  public:
-  PathSums(const ChunkFactors& factors, const float* da_t, int64_t length)
-      : f_(factors), da_t_(da_t), subs_((length + kSub - 1) / kSub), across_(kSubs * factors.Kp) {}
+  // across (kSubs, Kp): where the sums that pass sub-chunks whole are kept.
+  PathSums(const ChunkFactors& factors, const float* da_t, int64_t length, float* across)
+      : f_(factors), da_t_(da_t), subs_((length + kSub - 1) / kSub), across_(across) {}
 
-  float* across(int64_t s) const { return across_.data() + s * f_.Kp; }
+  float* across(int64_t s) const { return across_ + s * f_.Kp; }
 
   // Entry state -> exit state passes through every token.
   void start(const float* state_dot) {
@@ -76,7 +77,7 @@ class PathSums {
   const ChunkFactors& f_;
   const float* da_t_;
   const int64_t subs_;  // sub-chunks that hold tokens
-  memory::Scratch<float> across_;
+  float* const across_;
 };
 
 // One sub-chunk, kLanes keys: from the sums over other sub-chunks to the gradients, adding the
@@ -128,8 +129,8 @@ void within_sub(const SubPointers& p, const float* da_t, Vec across, int64_t Kp)
 }  // namespace
 
 void backward_within(float* dq, float* dk, float* dg, const float* da_t, const float* state_dot,
-                     const ChunkFactors& f, int64_t length) {
-  PathSums paths(f, da_t, length);
+                     const ChunkFactors& f, int64_t length, float* across) {
+  PathSums paths(f, da_t, length, across);
   paths.start(state_dot);
   for (int64_t row = 0; row < length; row += kSub) {
     paths.queries(dq + row * f.Kp, row / kSub);

@@ -64,12 +64,15 @@ struct Forward {
                                       micro::ScaleRows{chunk.decay, sv, kLd});
   }
 
-  // Blocks [first, last) of sequence b through all chunks.
-  void walk(int64_t b, int64_t first, int64_t last) const {
-    const int64_t Kp = tiling.Kp, K = dims.K, V = dims.V, block_floats = (Kp + kChunk) * kLd;
-    const memory::Scratch<float> blocks((last - first) * block_floats), temporary(kChunk * kLd);
+  int64_t block_floats() const { return (tiling.Kp + kChunk) * kLd; }
+  int64_t walk_floats(int64_t blocks) const { return blocks * block_floats() + kChunk * kLd; }
+
+  // Blocks [first, last) of sequence b through all chunks. workspace: walk_floats(last - first).
+  void walk(int64_t b, int64_t first, int64_t last, float* workspace) const {
+    const int64_t Kp = tiling.Kp, K = dims.K, V = dims.V;
+    float *blocks = workspace, *temporary = blocks + (last - first) * block_floats();
     for (int64_t block = first; block < last; ++block) {
-      float* sv = blocks.data() + (block - first) * block_floats;
+      float* sv = blocks + (block - first) * block_floats();
       const int64_t column = block * kBlock, at = b * K * V + column;
       load_block(sv, kLd, state_in == nullptr ? nullptr : state_in + at, V,
                  state_in == nullptr ? 0 : K, std::min(kBlock, V - column), Kp);
@@ -77,14 +80,14 @@ struct Forward {
     for (int64_t chunk = 0; chunk < tiling.chunks; ++chunk) {
       const Operands at_chunk(operands, b * tiling.chunks + chunk, Kp);
       for (int64_t block = first; block < last; ++block)
-        step(blocks.data() + (block - first) * block_floats, at_chunk, temporary.data(), b,
-             chunk * kChunk, block * kBlock);
+        step(blocks + (block - first) * block_floats(), at_chunk, temporary, b, chunk * kChunk,
+             block * kBlock);
     }
     if (state_out == nullptr) return;
     for (int64_t block = first; block < last; ++block) {
       const int64_t column = block * kBlock;
-      store_rows(state_out + b * K * V + column, V, blocks.data() + (block - first) * block_floats,
-                 kLd, K, std::min(kBlock, V - column));
+      store_rows(state_out + b * K * V + column, V, blocks + (block - first) * block_floats(), kLd,
+                 K, std::min(kBlock, V - column));
     }
   }
 };
@@ -95,11 +98,12 @@ void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T*
                    const float* g, const float* state_in, DdtsDims dims) {
   const auto [B, T1, K, V] = dims;
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
+  const PerThread<float> decays(exec, K);
   parallel_rows(exec, B, K * V, [&, K = K, V = V](int64_t begin, int64_t end) {
-    const memory::Scratch<float> decay(round_up(K, simd::kLanes));
+    float* decay = decays.mine();
     for (int64_t b = begin; b < end; ++b) {
       simd::for_lanes(K, [&](int64_t c, auto lanes) {
-        simd::store(decay.data() + c, simd::exp(simd::load(g + b * K + c, lanes)));
+        simd::store(decay + c, simd::exp(simd::load(g + b * K + c, lanes)));
       });
       simd::for_lanes(V, [&](int64_t j, auto lanes) {
         const simd::Vec value = simd::load(v + b * V + j, lanes);
@@ -131,23 +135,28 @@ void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, con
   const Tiling tiling(dims);
   const int64_t Kp = tiling.Kp, chunks = dims.B * tiling.chunks;
   const memory::Scratch<float> operands(chunks * Operands::floats(Kp));
+  const PerThread<float> chunk_workspace(exec, ChunkFactors::floats(Kp) + scores_floats(Kp));
   parallel_tasks(exec, chunks, [&](int64_t index) {
     const auto in =
         chunk_inputs(q, k, g, starts, dims, index / tiling.chunks, index % tiling.chunks);
     const Operands out(operands.data(), index, Kp);
-    ChunkFactors factors(Kp);
+    float* workspace = chunk_workspace.mine();
+    ChunkFactors factors(Kp, workspace);
     load_factors(factors, in);
     queries_from_entry(out.read, Operands::ld_read(Kp), factors);
-    scores(out.read + Kp, Operands::ld_read(Kp), factors, in.length);
+    scores(out.read + Kp, Operands::ld_read(Kp), factors, in.length,
+           workspace + ChunkFactors::floats(Kp));
     keys_to_exit(out.write, Kp, factors);
     std::copy_n(factors.chunk_decay, Kp, out.decay);
   });
   const Forward<T> forward{o, state_out, v, state_in, dims, tiling, operands.data()};
   const int64_t per_task = blocks_per_task(exec, dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
+  const PerThread<float> walk_workspace(exec, forward.walk_floats(per_task));
   parallel_tasks(exec, dims.B * groups, [&](int64_t task) {
     const int64_t first = task % groups * per_task;
-    forward.walk(task / groups, first, std::min(first + per_task, tiling.blocks));
+    forward.walk(task / groups, first, std::min(first + per_task, tiling.blocks),
+                 walk_workspace.mine());
   });
 }
 

@@ -93,8 +93,9 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
                          const float* dg, const T* qk, const T* gates, const float* bias,
                          DdtsGatesDims dims) {
   const int64_t m = dims.m;
+  const PerThread<float> workspace(exec, m);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* dbias_part) {
-    const memory::Scratch<float> dn(m);
+    float* dn = workspace.mine();
     const auto store_gate = [&](T* out, float* sum, Vec value, auto lanes) {
       simd::store(out, value, lanes);
       simd::store(sum, simd::load(sum, lanes) + value, lanes);
@@ -113,7 +114,7 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
         const Vec dg_i = simd::load(dg + r * m + i, lanes);
         const Vec dlog = dkp * n;  // d loss / d log p
         along += dlog;
-        simd::store(dn.data() + i, dkp, lanes);
+        simd::store(dn + i, dkp, lanes);
         simd::store(dqk + 2 * m * r + i, simd::load(dq + r * m + i, lanes), lanes);
         store_gate(dgates + 2 * m * r + i, dbias_part + i,
                    value.tau * (dlog * value.dlog_sel - dg_i * value.dsel), lanes);
@@ -124,8 +125,8 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
       const float projection = clamped ? 0.0f : simd::reduce_add(along);
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
         const Vec n = simd::load(k_in + i, lanes) * inverse;
-        simd::store(dqk + 2 * m * r + m + i,
-                    (simd::load(dn.data() + i, lanes) - n * projection) * inverse, lanes);
+        simd::store(dqk + 2 * m * r + m + i, (simd::load(dn + i, lanes) - n * projection) * inverse,
+                    lanes);
       });
     }
   };

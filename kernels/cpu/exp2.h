@@ -25,19 +25,4 @@ inline Vec exp2(Vec x) {
   return x < -126.0f ? Vec{} : power;
 }
 
-// Each lane = the larger of itself and the lane `width` away, then half the width, down to 1.
-template <int width>
-inline Vec fold_max(Vec x) {
-  if constexpr (width == 0) {
-    return x;
-  } else {
-    VecU swap;
-    for (int i = 0; i < kLanes; ++i) swap[i] = static_cast<uint32_t>(i ^ width);
-    const Vec other = __builtin_shuffle(x, swap);
-    return fold_max<width / 2>(x > other ? x : other);
-  }
-}
-// The largest lane; NaN lanes are passed over unless all are NaN.
-inline float horizontal_max(Vec x) { return fold_max<kLanes / 2>(x)[0]; }
-
 }  // namespace rodimus::simd

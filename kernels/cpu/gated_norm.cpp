@@ -31,22 +31,23 @@ void gated_norm_forward(Cpu& exec, T* y, float* rstd, const T* o, const T* c,
                         const float* skip_weight, const T* gate, const float* w,
                         GatedNormDims dims) {
   const int64_t dim = dims.dim;
+  const PerThread<float> workspace(exec, dim);
   parallel_rows(exec, dims.rows, dim, [&](int64_t begin, int64_t end) {
-    const memory::Scratch<float> u(dim);
+    float* u = workspace.mine();
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * dim;
       const Skip<T> skip{o + row, c == nullptr ? nullptr : c + row, skip_weight};
       Vec squares{};
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
         const Vec value = skip(i, lanes) * simd::silu(simd::load(gate + row + i, lanes));
-        simd::store(u.data() + i, value, lanes);
+        simd::store(u + i, value, lanes);
         squares += value * value;
       });
       const float scale =
           1.0f / std::sqrt(simd::reduce_add(squares) / static_cast<float>(dim) + dims.eps);
       rstd[r] = scale;
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        simd::store(y + row + i, simd::load(u.data() + i, lanes) * scale * simd::load(w + i, lanes),
+        simd::store(y + row + i, simd::load(u + i, lanes) * scale * simd::load(w + i, lanes),
                     lanes);
       });
     }
@@ -62,9 +63,9 @@ void gated_norm_backward(Cpu& exec, T* d_o, T* dc, float* dskip_weight, T* dgate
   const int64_t dim = dims.dim;
   CHECK((c == nullptr) == (dc == nullptr) && (c == nullptr) == (dskip_weight == nullptr),
         "gated_norm_backward: dc and dskip_weight must be null exactly when c is");
+  const PerThread<float> workspace(exec, dim);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* dw_part) {
-    float* dskip_part = dw_part + dim;
-    const memory::Scratch<float> sigmoids(dim);
+    float *dskip_part = dw_part + dim, *sigmoids = workspace.mine();
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * dim;
       const float scale = rstd[r];
@@ -72,7 +73,7 @@ void gated_norm_backward(Cpu& exec, T* d_o, T* dc, float* dskip_weight, T* dgate
       Vec dots{};
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
         const Vec z = simd::load(gate + row + i, lanes), s = simd::sigmoid(z);
-        simd::store(sigmoids.data() + i, s, lanes);
+        simd::store(sigmoids + i, s, lanes);
         const Vec normed = skip(i, lanes) * (z * s) * scale;
         const Vec dyn = simd::load(dy + row + i, lanes) * normed;
         simd::store(dw_part + i, simd::load(dw_part + i, lanes) + dyn, lanes);
@@ -80,7 +81,7 @@ void gated_norm_backward(Cpu& exec, T* d_o, T* dc, float* dskip_weight, T* dgate
       });
       const float mean = simd::reduce_add(dots) / static_cast<float>(dim);
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec z = simd::load(gate + row + i, lanes), s = simd::load(sigmoids.data() + i, lanes);
+        const Vec z = simd::load(gate + row + i, lanes), s = simd::load(sigmoids + i, lanes);
         const Vec a = skip(i, lanes), normed = a * (z * s) * scale;
         const Vec dyw = simd::load(dy + row + i, lanes) * simd::load(w + i, lanes);
         const Vec du = (dyw - normed * mean) * scale;

@@ -37,7 +37,7 @@ LogSum log_sum(const float* z, int64_t n) {
     const int64_t count = std::min(kPiece, n - begin), whole = count / kLanes * kLanes;
     Vec top = simd::broadcast(largest);
     for (int64_t j = 0; j < whole; j += kLanes) top = simd::max(simd::load(piece + j), top);
-    float piece_largest = simd::horizontal_max(top);
+    float piece_largest = simd::reduce_max(top);
     for (int64_t j = whole; j < count; ++j) piece_largest = std::max(piece_largest, piece[j]);
     // Where all is -inf so far, weights are zero, not exp(-inf + inf).
     const float shift = piece_largest == kMinusInfinity ? 0.0f : piece_largest;

@@ -33,6 +33,8 @@ void rotate(const Cpu& exec, T* y, const T* x, const RotaryDims& dims, double di
   const memory::Scratch<double> steps(2 * half * span);
   for (int64_t r = 0; r < span; ++r)
     angles(&steps[2 * half * r], &steps[2 * half * r + half], static_cast<double>(r), dims);
+  const PerThread<double> starts(exec, 2 * half);
+  const PerThread<float> rows(exec, 2 * half);
   const auto apply = [&](const T* from, T* to, const float* c, const float* s) {
     simd::for_lanes(half, [&](int64_t i, auto lanes) {
       const Vec a = simd::load(from + i, lanes), b = simd::load(from + half + i, lanes);
@@ -42,14 +44,12 @@ void rotate(const Cpu& exec, T* y, const T* x, const RotaryDims& dims, double di
     });
   };
   parallel_rows(exec, dims.T, dims.B * dims.H * dims.D, [&](int64_t begin, int64_t end) {
-    const memory::Scratch<double> start(2 * half);
-    const memory::Scratch<float> row(2 * half);
+    double *c1 = starts.mine(), *s1 = c1 + half;
+    float *c = rows.mine(), *s = c + half;
     for (int64_t t = begin; t < end; ++t) {
       if (t == begin || t % kSpan == 0)
-        angles(&start[0], &start[half], static_cast<double>(dims.offset + t / kSpan * kSpan), dims);
-      const double* c1 = start.data();
-      const double *s1 = c1 + half, *c2 = &steps[2 * half * (t % kSpan)], *s2 = c2 + half;
-      float *c = row.data(), *s = c + half;
+        angles(c1, s1, static_cast<double>(dims.offset + t / kSpan * kSpan), dims);
+      const double *c2 = &steps[2 * half * (t % kSpan)], *s2 = c2 + half;
 #pragma omp simd
       for (int64_t i = 0; i < half; ++i) {
         c[i] = static_cast<float>(c1[i] * c2[i] - s1[i] * s2[i]);

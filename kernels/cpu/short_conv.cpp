@@ -182,20 +182,20 @@ void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhis
   check_dims(dims);
   const int64_t D = dims.D, width = dims.width, stride = stride_of(D);
   const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * stride);
+  const PerThread<float> rings(exec, width * stride);
   std::fill_n(dby_tap.data(), width * stride, 0.0f);
-  sum_over_rows(
-      exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {dbias, D}},
-      [&](int64_t begin, int64_t end, float* partial) {
-        const memory::Scratch<float> ring(width * stride);
-        const BackwardBlock<T> block{
-            {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, ring.data(), partial,
-            partial + width * stride};
-        while (begin < end) {  // a block of rows may cross sequences
-          const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
-          block.run(b, begin - b * dims.T, stop - b * dims.T);
-          begin = stop;
-        }
-      });
+  const auto rows_of_block = [&](int64_t begin, int64_t end, float* partial) {
+    const BackwardBlock<T> block{
+        {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, rings.mine(), partial,
+        partial + width * stride};
+    while (begin < end) {  // a block of rows may cross sequences
+      const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
+      block.run(b, begin - b * dims.T, stop - b * dims.T);
+      begin = stop;
+    }
+  };
+  sum_over_rows(exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {dbias, D}},
+                rows_of_block);
   for (int64_t d = 0; d < D; ++d)
     for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * stride + d];
 }

@@ -36,7 +36,7 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
   std::fill(s + keys.end, s + end, kMinusInfinity);
   Vec top = simd::load(s + begin);
   for (int64_t j = begin + kLanes; j < end; j += kLanes) top = simd::max(top, simd::load(s + j));
-  const float tile_largest = simd::horizontal_max(top);
+  const float tile_largest = simd::reduce_max(top);
   if (tile_largest > largest) {
     if (largest > kMinusInfinity) {
       const Vec shrink = simd::exp2(simd::broadcast(largest - tile_largest));

@@ -132,6 +132,14 @@ TEST(Tensor, ViewsShareBytesAndCheckTheirBounds) {
   EXPECT_THROW((void)Tensor().data<float>(), Error);
 }
 
+TEST(Tensor, SizesThatOverflowAreErrors) {
+  constexpr int64_t kHuge = INT64_C(1) << 62;
+  EXPECT_THROW(numel_of({kHuge, 2}), Error);
+  EXPECT_THROW(numel_of({kHuge, 4, 0}), Error);
+  EXPECT_THROW(Tensor::empty({kHuge, 4}, DType::f32), Error);      // 2^64 elements
+  EXPECT_THROW(Tensor::empty({kHuge / 2, 1}, DType::f32), Error);  // 2^63 bytes
+}
+
 // Two projections of one input, parts of one weight: the case where GEMM writes straight into
 // gradients.
 TEST_F(TapeTest, LinearPartsSumIntoInputAndWeight) {

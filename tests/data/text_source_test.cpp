@@ -60,7 +60,8 @@ TEST(TextSource, Jsonl) {
   TemporaryFolder folder;
   write_bytes(
       folder / "x.jsonl",
-      "{\"text\": \"one\\ntwo \\u00e9\", \"id\": 1}\n\n{\"text\": \"\"}\n{\"text\": \"three\"}");
+      "{\"text\": \"one\\ntwo \\u00e9\", \"id\": 1}\n\n{\"text\": \"\"}\n{\"text\": \" \\n\\t\"}\n"
+      "{\"text\": \"three\"}");
   EXPECT_EQ(texts({.inputs = {folder / "x.jsonl"}}),
             (std::vector<std::string>{"one\ntwo é", "three"}));
   write_bytes(folder / "y.dat", "{\"body\": \"b\"}\n");

@@ -70,7 +70,7 @@ TEST(Tokenize, ShardsDecodeToTheTexts) {
   }
   EXPECT_EQ(train.documents(), next_train);
   EXPECT_EQ(val.documents(), next_val);
-  EXPECT_EQ(*train.text_bytes() + *val.text_bytes(), text_bytes);
+  EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, text_bytes);
   EXPECT_EQ(train.tokenizer_hash(), tokenizer.hash());
 }
 

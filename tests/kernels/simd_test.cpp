@@ -132,6 +132,16 @@ TEST(Simd, TailsAndRounding) {
   }
 }
 
+TEST(Simd, TheLargestLaneIsFoundInEveryPlace) {
+  for (int place = 0; place < kLanes; ++place) {
+    Vec x = simd::broadcast(-kInf);
+    for (int i = 0; i < kLanes; ++i) x[i] = i == 0 ? -kInf : -2.0f - static_cast<float>(i);
+    x[place] = -1.5f;
+    EXPECT_EQ(simd::reduce_max(x), -1.5f) << place;
+  }
+  EXPECT_EQ(simd::reduce_max(simd::broadcast(-kInf)), -kInf);
+}
+
 TEST(Simd, Bf16RoundingMatchesTheScalarOnEveryPattern) {
   for (uint64_t high = 0; high < 0x10000; ++high) {
     for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {

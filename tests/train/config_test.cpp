@@ -118,8 +118,8 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
       {"", "optimizer.lr=", {"optimizer.lr is the string \"\""}},
       {"", "run.steps=1\n[run]", {"run.steps is the string", "an integer"}},
       // Impossible values.
-      {"[run]\nsteps = 0", nullptr, {"c.toml:6", "run.steps = 0", "at least 1"}},
-      {"[run]\nsteps = -3", nullptr, {"run.steps = -3", "at least 1"}},
+      {"[run]\nsteps = 0", nullptr, {"c.toml:6", "run.steps = 0", "in [1, 2147483647]"}},
+      {"[run]\nsteps = -3", nullptr, {"run.steps = -3", "in [1, "}},
       {"[run]\nseed = -1", nullptr, {"run.seed = -1", "at least 0"}},
       {"[run]\nthreads = 99999999999", nullptr, {"run.threads = 99999999999", "[0, 4096]"}},
       {"[run]\nglobal_batch = 0", nullptr, {"run.global_batch = 0"}},
@@ -146,8 +146,26 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
       {"[optimizer]\nschedule = \"wsd\"\nwarmup_steps = 600\ndecay_steps = 500",
        nullptr,
        {"600 + 500 is more than run.steps = 1000"}},
+      {"[optimizer]\nschedule = \"wsd\"\n[run]\nsteps = 50",
+       nullptr,
+       {"100 + 5 (a tenth of the steps) is more than run.steps = 50"}},
+      // Sizes whose products would overflow.
+      {"", "run.global_batch=4611686018427387904", {"run.global_batch = 4611686018427387904", "["}},
+      {"", "run.micro_batch=2147483648", {"run.micro_batch = 2147483648", "2147483647]"}},
+      {"", "run.steps=9223372036854775807", {"run.steps = 9223372036854775807"}},
+      {"", "data.seq_len=9223372036854775807", {"data.seq_len = 9223372036854775807"}},
+      {"", "model.d_model=4611686018427387904", {"model.d_model = 4611686018427387904"}},
+      {"", "model.d_model=2147483644", {"model: about", "d_model = 2147483644", "at most 1e+15"}},
+      {"", "model.n_layers=100001", {"model.n_layers = 100001", "[1, 100000]"}},
+      {"", "model.mem_size=2147483648", {"model.mem_size = 2147483648"}},
+      {"", "model.n_heads=2147483648", {"model.n_heads = 2147483648"}},
+      {"window = 9223372036854775807", nullptr, {"model.window = 9223372036854775807", "[1, "}},
+      {"conv_width = 33", nullptr, {"model.conv_width = 33", "[1, 32]"}},
+      {"[run]\nsteps = 2000000000\nglobal_batch = 2000000000",
+       nullptr,
+       {"2000000000 * 2000000000 * 1024 tokens", "at most 1e+18"}},
       {"[checkpoint]\nkeep_last = -1", nullptr, {"checkpoint.keep_last = -1"}},
-      {"window = 0", nullptr, {"c.toml:5", "model.window = 0", "at least 1", "\"full\""}},
+      {"window = 0", nullptr, {"c.toml:5", "model.window = 0", "in [1, ", "\"full\""}},
       {"window = -1", nullptr, {"model.window = -1", "\"full\""}},
       {"window = \"ful\"", nullptr, {"\"ful\"", "did you mean \"full\"?"}},
       {"window = 1.0", nullptr, {"model.window is the floating-point number 1.0", "\"full\""}},
@@ -156,7 +174,7 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
       {"expand = 0", nullptr, {"model.expand = 0", "(0, 64]"}},
       {"", "model.n_heads=3", {"c.toml: ", "model.n_heads = 3", "divisible"}},
       {"", "model.n_heads=0", {"model.n_heads is missing", "block = \"rodimus\""}},
-      {"", "model.d_model=0", {"--set model.d_model=0", "at least 1"}},
+      {"", "model.d_model=0", {"--set model.d_model=0", "in [1, "}},
       {"vocab_size = -1", nullptr, {"model.vocab_size = -1"}},
       // Syntax.
       {"[run]\nsteps = 1\nsteps = 2", nullptr, {"c.toml:7"}},
@@ -174,6 +192,23 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
     for (const std::string& part : bad.says)
       EXPECT_NE(error.find(part), std::string::npos) << "\"" << error << "\" lacks " << part;
   }
+}
+
+TEST(Config, WarmUpMayTakeTheWholeRun) {
+  EXPECT_EQ(parse("", {"run.steps=50"}).optimizer.warmup_steps, 100);
+  EXPECT_EQ(parse("[optimizer]\nschedule = \"wsd\"\nwarmup_steps = 900").run.steps, 1000);
+}
+
+TEST(ModelConfig, WhatTheKernelsCannotHoldIsNamed) {
+  ModelConfig config = parse("").model;
+  config.vocab_size = 1;
+  config.conv_width = 33;
+  EXPECT_EQ(error_of([&] { config.validate(); }), "model.conv_width = 33: must be in [1, 32]");
+  config.conv_width = 32;
+  EXPECT_EQ(error_of([&] { config.validate(); }), "");
+  config.d_model = INT64_C(1) << 62;
+  EXPECT_EQ(error_of([&] { config.validate(); }),
+            "model.d_model = 4611686018427387904: must be in [1, 2147483647]");
 }
 
 TEST(Config, KeysOutsideSectionsAndMissingSizes) {
@@ -234,7 +269,7 @@ TEST(Config, TomlRoundTripIsExact) {
   config.optimizer.beta2 = std::nextafter(1.0, 0.0);
   config.run.seed = INT64_MAX;
   config.run.threads = 17;
-  config.run.global_batch = INT64_C(1) << 53;
+  config.run.global_batch = (INT64_C(1) << 31) - 1;
   config.checkpoint.keep_every = 12345;
   const Config again = parse_config(to_toml(config), "again", {});
   EXPECT_EQ(again.model.expand, config.model.expand);
@@ -298,6 +333,11 @@ TEST(Nearest, CountsEdits) {
   EXPECT_EQ(nearest("evla", words), "eval");
   EXPECT_EQ(nearest("xyz", words), "");
   EXPECT_EQ(join_or(words), "train, eval or generate");
+}
+
+TEST(OneLine, DropsBreaksAtTheEnd) {
+  EXPECT_EQ(one_line("a\r\nb\nc\n\r\n"), "a  b c");
+  EXPECT_EQ(one_line("\n"), "");
 }
 
 TEST(ConfigReference, IsWhatTheDocumentationSays) {

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <utility>
 
 #include "kernels/check.h"
 #include "train/inspect.h"
 #include "train/load_model.h"
+#include "train/signals.h"
 
 namespace rodimus {
 namespace {
@@ -115,6 +118,24 @@ TEST(Generate, StopsWhereItShould) {
   int64_t seen = 0;
   generate(ctx, *model, kPrompt, config, [&](int32_t) { return ++seen < 3; });
   EXPECT_EQ(seen, 3);
+}
+
+// In a process of its own: a signal stays seen.
+TEST(GenerateDeathTest, ASignalEndsItBetweenChunksOfThePrompt) {
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto interrupted = [] {
+    Context ctx = context();
+    const auto model = make_model(ctx);
+    install_stop_signals();
+    std::raise(SIGTERM);
+    int64_t tokens = 0;
+    const GenerateTimes times = generate(ctx, *model, kPrompt, {}, [&](int32_t) {
+      ++tokens;
+      return true;
+    });
+    std::exit(times.prompt_tokens == 0 && times.tokens == 0 && tokens == 0 ? 0 : 1);
+  };
+  EXPECT_EXIT(interrupted(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(Generate, BadPromptsAreErrors) {

@@ -64,6 +64,10 @@ TEST(TokenizeCommand, MistakesAreRefused) {
                CLI::ValidationError);
   EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--vocabsize", "5"}),
                CLI::ParseError);
+  for (const char* threads : {"-1", "300000"}) {
+    EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--threads", threads}),
+                 CLI::ValidationError);
+  }
 }
 
 TEST(TokenizeCommand, HelpHasAnExample) {

@@ -1,0 +1,72 @@
+// The allocator's rules, and the workspaces that parallel loops use because of them.
+#include "kernels/memory.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/check.h"
+#include "kernels/parallel.h"
+
+namespace rodimus {
+namespace {
+
+TEST(Memory, MoreThanThereIsIsAnError) {
+  try {
+    memory::allocate(size_t{1} << 62);
+    FAIL() << "2^62 bytes were allocated";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("out of memory: asked for 4611686018427387904 bytes"), std::string::npos)
+        << text;
+  }
+  EXPECT_NO_THROW(memory::allocate(1));  // and no harm is done
+}
+
+// All tests of kernels with several threads rely on this to find workspace in the wrong place.
+TEST(MemoryDeathTest, NothingIsAllocatedInsideAParallelRegion) {
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_DEATH(parallel_tasks(Cpu{2}, 2, [](int64_t) { (void)memory::allocate(1); }),
+               "inside a parallel region");
+  // A loop of one thread opens no region.
+  parallel_tasks(Cpu{1}, 2, [](int64_t) { (void)memory::allocate(1); });
+}
+
+TEST(PerThread, PartsAreDisjointAndShareNoCacheLine) {
+  for (const int threads : {1, 2, 3}) {
+    for (const int64_t count : {0, 1, 31, 32, 33}) {
+      const Cpu exec{threads};
+      const PerThread<float> workspace(exec, count);
+      std::vector<float*> parts(static_cast<size_t>(threads));
+#pragma omp parallel num_threads(threads)
+      {
+        float* mine = workspace.mine();
+        parts[static_cast<size_t>(omp_get_thread_num())] = mine;
+        std::fill_n(mine, count, static_cast<float>(omp_get_thread_num()));
+      }
+      for (int t = 0; t < threads; ++t) {
+        const float* mine = parts[static_cast<size_t>(t)];
+        for (int64_t i = 0; i < count; ++i) EXPECT_EQ(mine[i], static_cast<float>(t));
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(mine) % 64, 0u);
+        if (t > 0 && count > 0) {
+          EXPECT_GE(mine - parts[static_cast<size_t>(t - 1)], 32);
+        }
+      }
+    }
+  }
+}
+
+// With one thread the part is the first one, also inside someone else's region.
+TEST(PerThread, OneThreadInsideAnotherRegion) {
+  const PerThread<float> workspace(Cpu{1}, 4);
+  float* const first = workspace.mine();
+  int64_t others = 0;
+#pragma omp parallel num_threads(3) reduction(+ : others)
+  others += workspace.mine() != first;
+  EXPECT_EQ(others, 0);
+}
+
+}  // namespace
+}  // namespace rodimus
