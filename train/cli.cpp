@@ -2,9 +2,9 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <thread>
 #include <exception>
 #include <iostream>
+#include <thread>
 #include <vector>
 
 #include "kernels/check.h"
@@ -90,7 +90,8 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
       return 0;
     }
     if (!prints) {
-      // The launcher ends all ranks as soon as one has left with an error: rank 0 must have spoken by then.
+      // The launcher ends all ranks as soon as one has left with an error: rank 0 must have spoken
+      // by then.
       std::this_thread::sleep_for(std::chrono::milliseconds(500));
       return 2;
     }
