@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "data/progress.h"
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/evaluate.h"
@@ -25,10 +26,6 @@ namespace rodimus {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // What one optimizer step came to; the same on every rank.
 struct StepResult {
