@@ -127,6 +127,8 @@ def listed_sources(root):
         text = re.sub(r"\$\{(CMAKE|PROJECT)_SOURCE_DIR\}", "../" * len(folder.parts) + ".", text)
         for name in re.findall(r"[\w./-]+(?:\.cpp|\.cu|_test\.py)\b", text):
             found.add(posixpath.normpath((folder / name).as_posix()))
+        for name in re.findall(r"\brodimus_fuzz\s*\(\s*(\w+)", text):
+            found.add((folder / f"{name}.cpp").as_posix())
         for name in re.findall(r"\brodimus_\w*test\s*\(\s*([\w./-]+)", text):
             found.add(f"tests/{name}.cpp")
         for name in re.findall(r"\brodimus_bench\s*\(\s*([\w-]+)", text):
@@ -207,7 +209,7 @@ CLEAN = {
                             "add_executable(x ${CMAKE_SOURCE_DIR}/tests/support/mpi_main.cpp)\n",
     "tests/e2e/CMakeLists.txt": "foreach(name resume)\n  add_test(COMMAND python3 "
                                 "${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py)\nendforeach()\n",
-    "tests/fuzz/CMakeLists.txt": "add_executable(shard_fuzz shard_fuzz.cpp)\n",
+    "tests/fuzz/CMakeLists.txt": "rodimus_fuzz(shard_fuzz SOURCES data/shard.cpp)\n",
     "bench/norm_bench.cpp": "#include <benchmark/benchmark.h>\n",
     "bench/CMakeLists.txt": "rodimus_bench(norm_bench kernels)\n",
 }
