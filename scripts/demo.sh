@@ -90,7 +90,9 @@ tokenize() {
 }
 
 train_command=(mpirun -n "$ranks" "$rodimus" train "$config")
-newest_checkpoint() { find "$run" -maxdepth 1 -name 'step_*[0-9]' 2>/dev/null | sort | tail -n 1; }
+# Committed checkpoints, oldest first: a save in progress has a longer name.
+checkpoints() { find "$run" -maxdepth 1 -regex '.*/step_[0-9]+' 2>/dev/null | sort; }
+newest_checkpoint() { checkpoints | tail -n 1; }
 metric_lines() { if [[ -f $run/metrics.jsonl ]]; then wc -l <"$run/metrics.jsonl"; else echo 0; fi; }
 
 newest_step() {
@@ -153,7 +155,7 @@ score() {
 }
 
 evaluate() {
-  first=$(find "$run" -maxdepth 1 -name 'step_*[0-9]' | sort | head -n 1)
+  first=$(checkpoints | head -n 1)
   last=$(newest_checkpoint)
   first_score=$(score "$first")
   last_score=$(score "$last")
@@ -166,8 +168,8 @@ timed tokenize tokenize
 timed train train
 timed evaluate evaluate
 say "a sample"
-"$rodimus" generate --checkpoint "$run" --prompt "The scheduler" --tokens 150 --temperature 0.7 \
-  --top-p 0.9 --seed 1
+"$rodimus" generate --checkpoint "$run" --prompt "The scheduler" --tokens 120 --temperature 0.6 \
+  --top-p 0.9 --seed 3
 
 echo
 echo "summary"
