@@ -57,6 +57,13 @@ class BadInput(Case):
         self.refuse(("--resum", "--resume"), "train", "x.toml", "--resum", "auto", code=2)
         self.refuse(("eval",), "eval", code=2, ranks=0)
 
+    def test_commands_that_do_not_share_their_work(self):
+        out = self.folder / "out"
+        for words in (("inspect", self.config("x")), ("generate", "--checkpoint", "nowhere"),
+                      ("tokenize", "--input", self.folder, "--vocab-size", 300, "--out", out)):
+            self.refuse((words[0], "2 processes", "without mpirun"), *words)
+        self.assertFalse(out.exists())
+
     # --- shards
 
     def test_shards(self):
