@@ -27,7 +27,7 @@ packages=(
 
 while (($# > 0)); do
   case $1 in
-    --dev) packages+=(clang-14 clang-format-14 libbenchmark-dev shellcheck) ;;
+    --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
   esac
