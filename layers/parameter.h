@@ -32,7 +32,7 @@ struct Parameter {
   std::string name;
   Shape shape;
   Init init;
-  bool decay;          // weight decay: not on biases, norms and residual_weight
+  bool decay;  // weight decay: not on biases, norms, residual_weight and an untied embedding
   int64_t offset = 0;  // in the flat buffers
   Var var;             // f32 values; the slot is bound to the flat gradients
   Tensor low;          // bf16 copy, when the model computes in bf16

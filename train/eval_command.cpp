@@ -129,7 +129,7 @@ void add_eval_command(CLI::App& app) {
                     "Do not read all shards for their checksums first");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(
-      "Example:\n  mpirun -n 2 rodimus eval --checkpoint runs/first --data data/val --json");
+      "Example:\n  mpirun -n 2 rodimus eval --checkpoint runs/first --data my_data/val --json");
   command->callback([arguments] {
     with_communicator(
         [&](Communicator& communicator) { evaluate_checkpoint(*arguments, communicator); });

@@ -38,7 +38,7 @@ void add_train_command(CLI::App& app) {
                     "Print every configuration key with its default and meaning, and leave");
   command->footer(
       "Example:\n  mpirun -n 2 rodimus train configs/small.toml --set run.output=runs/first --set "
-      "data.train=data/train\n"
+      "data.train=my_data/train\n"
       "SIGTERM, SIGINT or SIGUSR1 save a checkpoint and leave with exit code 0; the same command "
       "goes on from there.");
   command->callback([arguments] {
