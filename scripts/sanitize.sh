@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # The exact unwinder, slow as it is: Open MPI has no frame pointers and unloads its plug-ins at the
 # end, so that a fast stack holds no name that a suppression could match.
-export ASAN_OPTIONS=detect_stack_use_after_return=1:fast_unwind_on_malloc=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+export ASAN_OPTIONS=detect_stack_use_after_return=1:fast_unwind_on_malloc=0:allocator_may_return_null=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 export UBSAN_OPTIONS=print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
 # The option string is split at blanks and colons, so the path is quoted.
 export LSAN_OPTIONS="suppressions='$ROOT/scripts/lsan.supp':print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
