@@ -5,6 +5,13 @@
 
 namespace rodimus {
 
+double ddts_flops(int64_t T, int64_t K, int64_t V) {
+  constexpr int64_t kChunk = 64;
+  const int64_t rest = T % kChunk;
+  const int64_t pairs = T / kChunk * (kChunk * (kChunk + 1) / 2) + rest * (rest + 1) / 2;
+  return 2 * matmul_flops(T, K, V) + matmul_flops(pairs, 1, K + V);
+}
+
 DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var& bias,
                         float key_norm_eps) {
   const int64_t m = qk.value.dim(-1) / 2, rows = qk.value.numel() / (2 * m);
@@ -16,6 +23,9 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
   shape.back() = m;
   Tensor q = Tensor::empty(shape, ctx.compute, ctx.device()), k = empty_like(q);
   Tensor g = Tensor::empty(shape, DType::f32, ctx.device());
+  const double moved = bytes_of(qk.value, gates.value, q, k, g);
+  const Op op{"ddts_gates", {0, moved}, {0, moved + bytes_of(qk.value, gates.value)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     ddts_gates_forward(exec, q.data<T>(), k.data<T>(), g.data<float>(), qk.value.data<T>(),
                        gates.value.data<T>(), bias.value.data<float>(), dims);
@@ -35,10 +45,10 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
                           std::as_const(dy[2]).data<float>(), qk.value.data<T>(),
                           gates.value.data<T>(), bias.value.data<float>(), dims);
     });
-    qk.slot->add(inner.exec, dqk);
-    gates.slot->add(inner.exec, dgates);
+    qk.slot->add(inner, dqk);
+    gates.slot->add(inner, dgates);
   };
-  ctx.tape->record("ddts_gates", {result.q.slot, result.k.slot, result.g.slot}, backward);
+  ctx.tape->record(op, {result.q.slot, result.k.slot, result.g.slot}, backward);
   return result;
 }
 
@@ -53,6 +63,12 @@ Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, c
   CHECK(!(state && ctx.tape), "ddts: a carried state is for inference");
 
   Tensor o = empty_like(v.value);
+  const double flops = static_cast<double>(dims.B) * ddts_flops(dims.T, dims.K, dims.V);
+  const double inputs = bytes_of(q.value, k.value, v.value, g.value);
+  const double states = state ? 2 * bytes_of(*state) : 0;  // read and written
+  const Op op{
+      "ddts", {flops, inputs + bytes_of(o) + states}, {2 * flops, 2 * inputs + bytes_of(o)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     float* s = state ? state->data<float>() : nullptr;
     ddts_forward(exec, o.data<T>(), s, q.value.data<T>(), k.value.data<T>(), v.value.data<T>(),
@@ -72,12 +88,12 @@ Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, c
                     v.value.data<T>(), g.value.data<float>(), static_cast<const float*>(nullptr),
                     starts.defined() ? starts.data<int32_t>() : nullptr, dims);
     });
-    q.slot->add(inner.exec, dq);
-    k.slot->add(inner.exec, dk);
-    v.slot->add(inner.exec, dv);
-    g.slot->add(inner.exec, dg);
+    q.slot->add(inner, dq);
+    k.slot->add(inner, dk);
+    v.slot->add(inner, dv);
+    g.slot->add(inner, dg);
   };
-  ctx.tape->record("ddts", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

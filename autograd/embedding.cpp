@@ -9,6 +9,9 @@ Var embedding(Context& ctx, const Tensor& ids, const Var& table) {
   Shape shape = ids.shape();
   shape.push_back(dim);
   Tensor y = Tensor::empty(shape, DType::f32, ctx.device());
+  const double moved = bytes_of(ids) + 2 * bytes_of(y);
+  const Op op{"embedding", {0, moved}, {0, moved}};
+  const Profile::Scope scope(ctx.profile, op);
   on_device(ctx.exec, [&](auto& exec) {
     embedding_forward(exec, y.data<float>(), table.value.data<float>(), ids.data<int32_t>(), rows,
                       dim, vocab);
@@ -24,7 +27,7 @@ Var embedding(Context& ctx, const Tensor& ids, const Var& table) {
                          ids.data<int32_t>(), rows, dim, vocab);
     });
   };
-  ctx.tape->record("embedding", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

@@ -8,6 +8,8 @@ Var swiglu(Context& ctx, const Var& u, const Var& z) {
   check_shape("swiglu: z", z.value, u.value.shape());
   const int64_t n = u.value.numel();
   Tensor y = empty_like(u.value);
+  const Op op{"swiglu", {0, 3 * bytes_of(y)}, {0, 5 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     swiglu_forward(exec, y.data<T>(), u.value.data<T>(), z.value.data<T>(), n);
   });
@@ -20,10 +22,10 @@ Var swiglu(Context& ctx, const Var& u, const Var& z) {
       swiglu_backward(exec, du.data<T>(), dz.data<T>(), std::as_const(dy[0]).data<T>(),
                       u.value.data<T>(), z.value.data<T>(), n);
     });
-    u.slot->add(inner.exec, du);
-    z.slot->add(inner.exec, dz);
+    u.slot->add(inner, du);
+    z.slot->add(inner, dz);
   };
-  ctx.tape->record("swiglu", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 
@@ -32,6 +34,8 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
   check_shape("sigmoid_gate: z", z.value, x.value.shape());
   check_shape("sigmoid_gate: bias", bias.value, {dim});
   Tensor y = empty_like(x.value);
+  const Op op{"sigmoid_gate", {0, 3 * bytes_of(y)}, {0, 5 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     sigmoid_gate_forward(exec, y.data<T>(), z.value.data<T>(), bias.value.data<float>(),
                          x.value.data<T>(), rows, dim);
@@ -48,10 +52,10 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
                             std::as_const(dy[0]).data<T>(), z.value.data<T>(),
                             bias.value.data<float>(), x.value.data<T>(), rows, dim);
     });
-    z.slot->add(inner.exec, dz);
-    x.slot->add(inner.exec, dx);
+    z.slot->add(inner, dz);
+    x.slot->add(inner, dx);
   };
-  ctx.tape->record("sigmoid_gate", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

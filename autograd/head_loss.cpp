@@ -10,6 +10,12 @@ Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets
         " for ", dims.rows, " targets");
   check_shape("head_loss: w", w.value, {dims.vocab, dims.dim});
   Tensor losses = Tensor::empty({dims.rows}, DType::f32, ctx.device());
+  const double flops = matmul_flops(dims.rows, dims.vocab, dims.dim);
+  const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(w.value.numel());
+  const Op op{
+      "head_loss", {flops, bytes_of(x.value, w.value, targets, losses)}, {2 * flops, dx_and_dw}};
+  const Profile::Scope scope(ctx.profile, op,
+                             ctx.tape ? Profile::Phase::forward_backward : Profile::Phase::forward);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     if (!ctx.tape) {
       head_loss_forward(exec, losses.data<float>(), x.value.data<T>(), w.value.data<T>(),
@@ -22,7 +28,7 @@ Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets
     head_loss_forward_backward(exec, losses.data<float>(), dx.data<T>(), dw.tensor.data<float>(),
                                x.value.data<T>(), w.value.data<T>(), targets.data<int32_t>(), scale,
                                dims);
-    x.slot->add(ctx.exec, dx);
+    x.slot->add(ctx, dx);
   });
   return losses;
 }

@@ -15,6 +15,10 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32
   Shape shape = x.value.shape();
   shape.back() = out;
   Tensor y = Tensor::empty(shape, f32_output ? DType::f32 : ctx.compute, ctx.device());
+  const double flops = matmul_flops(rows, out, in), moved = bytes_of(x.value, weight, y);
+  const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(weight.numel());
+  const Op op{"linear", {flops, moved}, {2 * flops, moved + dx_and_dw}, in, out};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
     if (f32_output) {
@@ -48,12 +52,12 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32
                   // once
           Tensor dx = empty_like(x.value);
           gemm(exec, dims, dx.data<T>(), dy.data<T>(), weight.data<T>(), /*beta=*/0);
-          x.slot->add(inner.exec, dx);
+          x.slot->add(inner, dx);
         }
       }
     });
   };
-  ctx.tape->record("linear", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

@@ -13,6 +13,11 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
   Tensor s = adds ? empty_like(x.value) : x.value;
   Tensor y = Tensor::empty(x.value.shape(), ctx.compute, ctx.device());
   Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
+  const double moved = bytes_of(x.value, branch.value, y, rstd);
+  const Op op{"residual_norm",
+              {0, moved + (adds ? bytes_of(s) : 0)},       // s is x where nothing is added
+              {0, moved + (adds ? 2 : 1) * bytes_of(s)}};  // s, the gradients of y, s, x, branch
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     residual_norm_forward(exec, adds ? s.data<float>() : nullptr, y.data<T>(), rstd.data<float>(),
                           x.value.data<float>(), adds ? branch.value.data<T>() : nullptr,
@@ -42,10 +47,10 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
           ds.defined() ? std::as_const(ds).data<float>() : nullptr, s.data<float>(),
           w.value.data<float>(), rstd.data<float>(), rows, dim, dx.beta);
     });
-    if (fresh && x_slot) x_slot->add(inner.exec, dx.tensor);
-    if (branch_slot) branch_slot->add(inner.exec, dbranch);
+    if (fresh && x_slot) x_slot->add(inner, dx.tensor);
+    if (branch_slot) branch_slot->add(inner, dbranch);
   };
-  ctx.tape->record("residual_norm", std::move(outputs), backward);
+  ctx.tape->record(op, std::move(outputs), backward);
   return result;
 }
 
@@ -60,6 +65,8 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
 
   Tensor y = empty_like(o.value);
   Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
+  const Op op{"gated_norm", {0, 4 * bytes_of(y) + bytes_of(rstd)}, {0, 7 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     gated_norm_forward(exec, y.data<T>(), rstd.data<float>(), o.value.data<T>(), c.value.data<T>(),
                        skip_weight.value.data<float>(), gate.value.data<T>(), w.value.data<float>(),
@@ -80,11 +87,11 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
                           o.value.data<T>(), c.value.data<T>(), skip_weight.value.data<float>(),
                           gate.value.data<T>(), w.value.data<float>(), rstd.data<float>(), dims);
     });
-    o.slot->add(inner.exec, d_o);
-    c.slot->add(inner.exec, dc);
-    gate.slot->add(inner.exec, dgate);
+    o.slot->add(inner, d_o);
+    c.slot->add(inner, dc);
+    gate.slot->add(inner, dgate);
   };
-  ctx.tape->record("gated_norm", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

@@ -6,6 +6,13 @@
 
 namespace rodimus {
 
+// Matrix-product FLOPs of one forward pass over a sequence of T tokens; a backward pass takes
+// twice as many. DDTS: the chunked form without waste, so 2 K V multiply-adds per token and K + V
+// per pair of tokens of a chunk. SW-SKA: q k^T and p v over the visible pairs of T queries at the
+// end of Tk keys, `width` = heads x head dimension.
+double ddts_flops(int64_t T, int64_t K, int64_t V);
+double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left);
+
 // y (..., out) = x (..., in) w^T, w (out, in) or rows [begin, end) of it (end -1 = all): a
 // projection split in parts is several calls, so that every part is contiguous. x, w and y in T.
 // `f32_output` gives y in f32 (logits).

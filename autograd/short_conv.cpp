@@ -15,6 +15,8 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
   const ShortConvDims dims{B, T_, D, width};
 
   Tensor y = empty_like(x.value);
+  const Op op{"short_conv", {0, 2 * bytes_of(y)}, {0, 3 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     short_conv_forward(exec, y.data<T>(), x.value.data<T>(), weight.value.data<float>(),
                        bias.value.data<float>(), history.defined() ? history.data<T>() : nullptr,
@@ -37,9 +39,9 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
                           history.defined() ? history.data<T>() : nullptr,
                           starts.defined() ? starts.data<int32_t>() : nullptr, dims);
     });
-    x.slot->add(inner.exec, dx);
+    x.slot->add(inner, dx);
   };
-  ctx.tape->record("short_conv", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

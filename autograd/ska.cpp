@@ -1,15 +1,29 @@
 #include "kernels/ska.h"
 
+#include <algorithm>
+
 #include "autograd/ops.h"
 #include "kernels/rotary.h"
 
 namespace rodimus {
+
+double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left) {
+  // Query i sees min(i + past, left) earlier keys and itself; the first `growing` ones fewer than
+  // left.
+  const int64_t past = Tk - T;
+  const int64_t growing = left < 0 ? T : std::clamp<int64_t>(left - past, 0, T);
+  const int64_t earlier =
+      growing * past + growing * (growing - 1) / 2 + (T - growing) * std::max<int64_t>(left, 0);
+  return 2 * matmul_flops(earlier + T, 1, width);
+}
 
 Var rotary(Context& ctx, const Var& x, float base, int64_t offset) {
   const RotaryDims dims{x.value.dim(0), x.value.dim(1), x.value.dim(2),
                         x.value.dim(3), base,           offset};
   CHECK(dims.D % 2 == 0, "rotary: head dimension ", dims.D, ", need an even one");
   Tensor y = empty_like(x.value);
+  const Op op{"rotary", {0, 2 * bytes_of(y)}, {0, 2 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     rotary_forward(exec, y.data<T>(), x.value.data<T>(), dims);
   });
@@ -21,9 +35,9 @@ Var rotary(Context& ctx, const Var& x, float base, int64_t offset) {
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       rotary_backward(exec, dx.data<T>(), std::as_const(dx).data<T>(), dims);
     });
-    x_slot->add(inner.exec, dx);
+    x_slot->add(inner, dx);
   };
-  ctx.tape->record("rotary", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 
@@ -46,6 +60,11 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
 
   Tensor o = empty_like(q.value);
   Tensor lse = Tensor::empty({dims.B, dims.H, dims.T}, DType::f32, ctx.device());
+  const double flops =
+      static_cast<double>(dims.B) * ska_flops(dims.T, dims.Tk, dims.H * dims.D, left);
+  const double moved = bytes_of(q.value, k.value, v.value, o, lse);
+  const Op op{"ska", {flops, moved}, {2 * flops, 2 * moved}};
+  const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     ska_forward(exec, o.data<T>(), lse.data<float>(), q.value.data<T>(), k.value.data<T>(),
                 v.value.data<T>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
@@ -60,11 +79,11 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
                    q.value.data<T>(), k.value.data<T>(), v.value.data<T>(), o.data<T>(),
                    lse.data<float>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
     });
-    q.slot->add(inner.exec, dq);
-    k.slot->add(inner.exec, dk);
-    v.slot->add(inner.exec, dv);
+    q.slot->add(inner, dq);
+    k.slot->add(inner, dk);
+    v.slot->add(inner, dv);
   };
-  ctx.tape->record("ska", {result.slot}, backward);
+  ctx.tape->record(op, {result.slot}, backward);
   return result;
 }
 

@@ -4,7 +4,7 @@
 
 namespace rodimus {
 
-void GradSlot::add(Exec& exec, Tensor contribution) {
+void GradSlot::add(Context& ctx, Tensor contribution) {
   if (!grad_.defined()) {
     grad_ = std::move(contribution);
     return;
@@ -12,7 +12,9 @@ void GradSlot::add(Exec& exec, Tensor contribution) {
   check_shape("GradSlot::add: contribution", contribution, grad_.shape());
   CHECK(contribution.dtype() == grad_.dtype(), "GradSlot::add: ", name_of(contribution.dtype()),
         " into ", name_of(grad_.dtype()));
-  dispatch(exec, grad_.dtype(), [&]<class T>(auto& backend) {
+  const Profile::Scope scope(ctx.profile, {"gradient add", {}, {0, 3 * bytes_of(grad_)}},
+                             Profile::Phase::backward);
+  dispatch(ctx.exec, grad_.dtype(), [&]<class T>(auto& backend) {
     accumulate(backend, grad_.data<T>(), std::as_const(contribution).data<T>(), grad_.numel());
   });
 }
@@ -33,18 +35,17 @@ Tensor GradSlot::take() {
   return std::exchange(grad_, Tensor{});
 }
 
-void Tape::record(std::string_view op, std::vector<std::shared_ptr<GradSlot>> outputs,
-                  Backward backward) {
+void Tape::record(const Op& op, std::vector<std::shared_ptr<GradSlot>> outputs, Backward backward) {
   steps_.push_back({op, std::move(outputs), std::move(backward), nullptr});
 }
 
 void Tape::mark(std::function<void(Context&)> reached) {
-  steps_.push_back({"mark", {}, nullptr, std::move(reached)});
+  steps_.push_back({{"mark"}, {}, nullptr, std::move(reached)});
 }
 
 void Tape::backward(Context& ctx, std::vector<Seed> seeds) {
-  for (Seed& seed : seeds) seed.slot->add(ctx.exec, std::move(seed.grad));
-  Context inner{ctx.exec, ctx.compute, nullptr};
+  for (Seed& seed : seeds) seed.slot->add(ctx, std::move(seed.grad));
+  Context inner{ctx.exec, ctx.compute, nullptr, ctx.profile};
   std::vector<Tensor> grads;
   while (!steps_.empty()) {
     const Step step =
@@ -60,7 +61,9 @@ void Tape::backward(Context& ctx, std::vector<Seed> seeds) {
       grads.push_back(slot->take());
       any = any || grads.back().defined();
     }
-    if (any) step.backward(inner, grads);
+    if (!any) continue;
+    const Profile::Scope scope(ctx.profile, step.op, Profile::Phase::backward);
+    step.backward(inner, grads);
   }
 }
 
@@ -70,21 +73,23 @@ Var make_output(const Context& ctx, Tensor value) {
 
 std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment segment) {
   if (ctx.tape == nullptr) return segment(ctx, inputs);
-  Context silent{ctx.exec, ctx.compute, nullptr};
+  Context silent{ctx.exec, ctx.compute, nullptr, ctx.profile};
   std::vector<Var> outputs;
   std::vector<std::shared_ptr<GradSlot>> slots;
   for (Var& result : segment(silent, inputs)) {
     outputs.push_back(make_output(ctx, std::move(result.value)));
     slots.push_back(outputs.back().slot);
   }
-  ctx.tape->record("recompute", std::move(slots),
+  ctx.tape->record({"recompute"}, std::move(slots),
                    [inputs, segment](Context& inner, std::span<Tensor> dy) {
                      Tape local;
-                     Context replay{inner.exec, inner.compute, &local};
+                     Context replay{inner.exec, inner.compute, &local, inner.profile};
                      std::vector<Tape::Seed> seeds;
                      {
                        // The replay writes straight into the slots of its inputs.
+                       if (inner.profile) inner.profile->set_replaying(true);
                        const std::vector<Var> again = segment(replay, inputs);
+                       if (inner.profile) inner.profile->set_replaying(false);
                        for (size_t i = 0; i < again.size(); ++i) {
                          if (dy[i].defined()) seeds.push_back({again[i].slot, std::move(dy[i])});
                        }

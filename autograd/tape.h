@@ -8,12 +8,14 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
+#include "autograd/profile.h"
 #include "autograd/tensor.h"
 
 namespace rodimus {
+
+struct Context;
 
 // Where one gradient is summed. Either free-standing (activations) or bound to a view of the flat
 // gradient buffer (parameters).
@@ -24,7 +26,7 @@ class GradSlot {
 
   // Adds a contribution: the first one is moved in, later ones are summed. `contribution` must not
   // be used afterwards.
-  void add(Exec& exec, Tensor contribution);
+  void add(Context& ctx, Tensor contribution);
 
   // Where an op can write its contribution itself. beta 0: overwrite, 1: add to what is there.
   struct Target {
@@ -50,11 +52,12 @@ struct Var {
 class Tape;
 
 // Passed explicitly, never global. A null tape is inference. `compute` is the type of GEMM inputs
-// and saved activations.
+// and saved activations. A profile, where there is one, gets the times of all ops.
 struct Context {
   Exec exec;
   DType compute = DType::f32;
   Tape* tape = nullptr;
+  Profile* profile = nullptr;
   Device device() const { return device_of(exec); }
 };
 
@@ -64,9 +67,8 @@ class Tape {
   // nothing reached an output.
   using Backward = std::function<void(Context&, std::span<Tensor> dy)>;
 
-  // Names the op for traces; `outputs` are the Vars that the op made.
-  void record(std::string_view op, std::vector<std::shared_ptr<GradSlot>> outputs,
-              Backward backward);
+  // `outputs` are the Vars that the op made; name and cost of `op` are for the profile.
+  void record(const Op& op, std::vector<std::shared_ptr<GradSlot>> outputs, Backward backward);
 
   // Called when backward gets here, that is when all later steps are done: the gradients of the
   // parameters that only later steps use are final then, and their all-reduce can start.
@@ -85,7 +87,7 @@ class Tape {
 
  private:
   struct Step {
-    std::string_view op;
+    Op op;
     std::vector<std::shared_ptr<GradSlot>> outputs;
     Backward backward;
     std::function<void(Context&)> reached;

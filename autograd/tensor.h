@@ -63,6 +63,12 @@ Tensor zeros(Exec& exec, Shape shape);  // f32
 Tensor convert_to(Exec& exec, const Tensor& x,
                   DType dtype);  // x itself when it has that type already
 
+// Sum of the bytes of all, undefined ones as nothing: what an op that reads or writes them moves.
+template <class... Tensors>
+double bytes_of(const Tensors&... tensors) {
+  return (0.0 + ... + (tensors.defined() ? static_cast<double>(tensors.bytes()) : 0.0));
+}
+
 // Throws Error "<what> is (2, 3), expected (2, 4)".
 void check_shape(const char* what, const Tensor& x, const Shape& expected);
 

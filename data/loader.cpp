@@ -1,7 +1,6 @@
 #include "data/loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "kernels/check.h"
@@ -87,10 +86,8 @@ Batch Loader::load(uint64_t first_of_step, int64_t micro_batch) const {
 }
 
 Batch Loader::next() {
-  const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return !ready_.empty() || exception_; });
-  wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   // Batches before the broken one are sound and come first.
   if (ready_.empty()) std::rethrow_exception(exception_);
   Batch batch = std::move(ready_.front());

@@ -51,9 +51,6 @@ class Loader {
   uint64_t position() const { return position_; }
   // Goes on at `sample`, a value of position(), also of a loader with another G.
   void seek(uint64_t sample);
-  // Seconds next() spent waiting for the thread since construction: input-bound training shows
-  // here.
-  double wait_seconds() const { return wait_seconds_; }
 
  private:
   Batch load(uint64_t first_of_step, int64_t micro_batch) const;
@@ -69,7 +66,6 @@ class Loader {
   // Owned by the caller's thread.
   uint64_t position_ = 0;
   int64_t taken_ = 0;  // micro-batches handed out of the step that begins there
-  double wait_seconds_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;

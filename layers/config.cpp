@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/ops.h"
 #include "kernels/check.h"
 
 namespace rodimus {
@@ -75,21 +76,16 @@ double forward_flops_per_token(const ModelConfig& c, int64_t T) {
   const double m = static_cast<double>(c.mem_size), r = static_cast<double>(c.rank());
   // Projections: fc (d, 2e), out (e, d), qk and gates (e, 2m) each, the low-rank value gate.
   double weights = 3 * d * e + 4 * m * e + 2 * r * e;
-  // Per token and chunk of C: q S and k^T v (m e each), and half of the C x C products q k^T and A
-  // v.
-  const double chunk = static_cast<double>(std::min<int64_t>(T, 64));
-  double pairs = 2 * m * e + (chunk + 1) / 2 * (m + e);
+  const double t = static_cast<double>(T);
+  double mixing = ddts_flops(T, c.mem_size, c.d_inner()) / t;
   if (c.plus()) {
     const double heads_k = static_cast<double>(c.n_heads_k * c.head_dim());
     const double heads_v = static_cast<double>(c.heads_v() * c.head_dim());
     weights += d * (d + heads_k + heads_v + d) + 3 * d * static_cast<double>(c.d_ff());
-    const double t = static_cast<double>(T);
-    const double w = c.window == kFullWindow ? t : std::min(t, static_cast<double>(c.window));
-    pairs += 2 * d * (w * (w + 1) / 2 + (t - w) * w) /
-             t;  // q k^T and p v over the visible keys, averaged over positions
+    mixing += ska_flops(T, T, c.d_model, c.left()) / t;  // averaged over positions
   }
   const double head = d * static_cast<double>(c.vocab_size);
-  return 2 * (static_cast<double>(c.n_layers) * (weights + pairs) + head);
+  return static_cast<double>(c.n_layers) * (2 * weights + mixing) + 2 * head;
 }
 
 }  // namespace rodimus

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "data/progress.h"
 #include "train/commands.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
@@ -65,8 +66,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
                                                options, communicator);
   if (!result) throw SharedError("eval: stopped by a signal");
   if (communicator.rank() != 0) return;
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = seconds_since(begin);
   if (arguments.json) {
     nlohmann::json out{{"checkpoint", loaded.folder.string()},
                        {"step", loaded.state.step},

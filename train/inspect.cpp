@@ -10,8 +10,8 @@
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/check.h"
-#include "layers/block.h"
 #include "train/config.h"
+#include "train/placement.h"
 
 namespace rodimus {
 namespace {
@@ -28,18 +28,22 @@ void keep_problem(std::vector<std::string>& problems, const std::function<void()
   }
 }
 
-int64_t elements_of(const std::vector<Parameter*>& parameters) {
-  int64_t sum = 0;
-  for (const Parameter* p : parameters) sum += numel_of(p->shape);
-  return sum;
-}
-
 Json config_facts(const Config& config) {
   Json facts = model_facts(config.model, config.data.seq_len);
-  facts["training"] = {
-      {"steps", config.run.steps},
-      {"global_batch", config.run.global_batch},
-      {"tokens", config.run.steps * config.run.global_batch * config.data.seq_len}};
+  const int64_t tokens = config.run.global_batch * config.data.seq_len;
+  const double flop = facts["compute"]["training_flops_per_token"];
+  facts["compute"]["training_flops_per_step"] = flop * static_cast<double>(tokens);
+  facts["training"] = {{"steps", config.run.steps},
+                       {"global_batch", config.run.global_batch},
+                       {"tokens", config.run.steps * tokens}};
+  const int64_t micro_batch =
+      config.run.micro_batch > 0 ? config.run.micro_batch : config.run.global_batch;
+  const DType compute = resolve_compute(config.run.compute);
+  facts["memory_of_a_rank"] = {{"micro_batch", micro_batch}, {"compute", name_of(compute)}};
+  for (const bool recompute : {false, true}) {
+    facts["memory_of_a_rank"][recompute ? "with_recompute" : "without_recompute"] = to_json(
+        training_memory(config.model, compute, micro_batch, config.data.seq_len, recompute));
+  }
   return facts;
 }
 
@@ -165,13 +169,8 @@ void append_lines(const Json& json, const std::string& indent, std::string& text
 }  // namespace
 
 Json model_facts(const ModelConfig& config, int64_t seq_len) {
-  std::vector<Parameter*> parameters;
-  Block block(config, 0);
-  block.collect(parameters);
-  const int64_t blocks = config.n_layers * elements_of(parameters);
   const int64_t table = config.vocab_size * config.d_model;
-  const int64_t count = blocks + config.d_model + table * (config.tied ? 1 : 2);
-  const int64_t f32 = 4 * count;
+  const int64_t count = parameter_count(config), f32 = 4 * count;
   const double forward = forward_flops_per_token(config, seq_len);
 
   Json facts;
@@ -192,6 +191,13 @@ Json model_facts(const ModelConfig& config, int64_t seq_len) {
   facts["compute"] = {{"forward_flops_per_token", forward},
                       {"training_flops_per_token", 3 * forward}};
   return facts;
+}
+
+Json to_json(const TrainingMemory& memory) {
+  return {{"parameters_bytes", memory.parameters}, {"gradients_bytes", memory.gradients},
+          {"moments_bytes", memory.moments},       {"activations_bytes", memory.activations},
+          {"workspace_bytes", memory.workspace},   {"batch_bytes", memory.batch},
+          {"total_bytes", memory.total()}};
 }
 
 Inspection inspect(const fs::path& path) {

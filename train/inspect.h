@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "layers/config.h"
+#include "layers/memory.h"
 
 namespace rodimus {
 
@@ -24,7 +25,10 @@ Inspection inspect(const std::filesystem::path& path);
 std::string describe(const Inspection& inspection);
 
 // Numbers that follow from the model's shape alone; nothing is allocated. vocab_size 0: the
-// embedding and the head are left out. memory.* are those of training on one rank.
+// embedding and the head are left out.
 nlohmann::ordered_json model_facts(const ModelConfig& config, int64_t seq_len);
+
+// The parts and their sum, in bytes.
+nlohmann::ordered_json to_json(const TrainingMemory& memory);
 
 }  // namespace rodimus

@@ -4,27 +4,60 @@
 #include <chrono>
 
 #include "autograd/tensor.h"
+#include "data/progress.h"
 #include "kernels/gemm.h"
+#include "kernels/parallel.h"
 
 namespace rodimus {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The least time of one call, over about a quarter of a second.
+template <class F>
+double best_seconds(F&& f) {
+  double best = 1e30;
+  const auto start = Clock::now();
+  do {
+    const auto begin = Clock::now();
+    f();
+    best = std::min(best, seconds_since(begin));
+  } while (seconds_since(start) < 0.25);
+  return best;
+}
+
+void triad(const Cpu& exec, float* a, const float* b, const float* c, int64_t n) {
+  parallel_for(exec, n, kParallelGrain, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 3.0f * c[i];
+  });
+}
+
+}  // namespace
 
 double measure_gemm_gflops(Exec& exec, DType compute) {
-  using Clock = std::chrono::steady_clock;
   constexpr int64_t kSize = 1024;
   const Tensor a = convert_to(exec, zeros(exec, {kSize, kSize}), compute);
   Tensor c = Tensor::empty({kSize, kSize}, compute, device_of(exec));
-  double best = 0;
-  const auto end = Clock::now() + std::chrono::milliseconds(250);
-  do {
-    const auto begin = Clock::now();
+  const double seconds = best_seconds([&] {
     dispatch(exec, compute, [&]<class T>(auto& backend) {
       gemm(backend, {.m = kSize, .n = kSize, .k = kSize, .transpose_b = true}, c.data<T>(),
            a.data<T>(), a.data<T>(), 0);
     });
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds / 1e9);
-  } while (Clock::now() < end);
-  return best;
+  });
+  return 2.0 * kSize * kSize * kSize / seconds / 1e9;
+}
+
+double measure_triad_gb_per_s(Exec& exec, int64_t array_bytes) {
+  const int64_t n = array_bytes / 4;
+  Tensor a = zeros(exec, {n});
+  const Tensor b = zeros(exec, {n}), c = zeros(exec, {n});
+  const double seconds = best_seconds([&] {
+    on_device(exec, [&](auto& backend) {
+      triad(backend, a.data<float>(), b.data<float>(), c.data<float>(), n);
+    });
+  });
+  return 12.0 * static_cast<double>(n) / seconds / 1e9;
 }
 
 }  // namespace rodimus

@@ -60,7 +60,24 @@ DType resolve_compute(const std::string& compute) {
   if (compute == "bf16") return DType::bf16;
   if (compute != "auto")
     fail("run.compute = \"", compute, "\": must be \"f32\", \"bf16\" or \"auto\"");
-  return __builtin_cpu_supports("avx512bf16") ? DType::bf16 : DType::f32;
+  return has_native_bf16() ? DType::bf16 : DType::f32;
+}
+
+void require_device(const std::string& device) {
+  if (device == "auto" || device == "cpu") return;
+  fail("run.device = \"", device,
+       "\": this build computes on the CPU only; use \"cpu\" or \"auto\"");
+}
+
+bool has_native_bf16() { return __builtin_cpu_supports("avx512bf16"); }
+
+std::string describe_compute(const std::string& compute) {
+  const std::string chosen = name_of(resolve_compute(compute));
+  const bool native = has_native_bf16();
+  if (compute == "auto")
+    return chosen +
+           (native ? " (auto: this CPU has AVX512_BF16)" : " (auto: this CPU has no AVX512_BF16)");
+  return chosen + (chosen == "bf16" && !native ? " (no native bf16: computed in f32)" : "");
 }
 
 }  // namespace rodimus

@@ -19,4 +19,13 @@ Cpu place_threads(int threads, const Communicator& communicator);
 // in hardware (AVX512_BF16), f32 elsewhere.
 DType resolve_compute(const std::string& compute);
 
+// Throws Error unless `device` is one that this build computes on: "auto" or "cpu".
+void require_device(const std::string& device);
+
+// Whether the CPU multiplies bf16 in hardware (AVX512_BF16).
+bool has_native_bf16();
+
+// "f32", and why: "f32 (auto: this CPU has no AVX512_BF16)". `compute` as in resolve_compute().
+std::string describe_compute(const std::string& compute);
+
 }  // namespace rodimus

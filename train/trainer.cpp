@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "data/progress.h"
-#include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
@@ -20,19 +19,13 @@
 #include "train/run_lock.h"
 #include "train/schedule.h"
 #include "train/signals.h"
+#include "train/step.h"
 #include "train/tensorboard.h"
 
 namespace rodimus {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// What one optimizer step came to; the same on every rank.
-struct StepResult {
-  double loss = 0, grad_norm = 0;
-  bool skipped = false, stop = false;
-  double data_wait_s = 0;  // mean over ranks
-};
 
 class Trainer {
  public:
@@ -48,7 +41,6 @@ class Trainer {
   void write_config(const std::filesystem::path& path);
   void restore_from(const std::filesystem::path& folder, bool other_data);
   StepResult take_step();
-  double forward_backward();
   void report(const StepResult& result, double step_s);
   bool evaluation_due() const;
   bool evaluate();  // false: a stop signal came
@@ -63,6 +55,7 @@ class Trainer {
   std::unique_ptr<Model> model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Stepper> stepper_;
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<TensorBoardWriter> board_;
@@ -84,10 +77,7 @@ Trainer::Trainer(Config config, const TrainOptions& options, Communicator& commu
     resolve_for_ranks(config_, communicator_.world_size());
     ctx_ = {place_threads(config_.run.threads, communicator_), resolve_compute(config_.run.compute),
             nullptr};
-    if (config_.run.device != "auto" && config_.run.device != "cpu") {
-      fail("run.device = \"", config_.run.device,
-           "\": this build computes on the CPU only; use \"cpu\" or \"auto\"");
-    }
+    require_device(config_.run.device);
     data_ = open_data(config_);
     if (!data_.train)
       fail("data.train is empty: name the shards to train on, made by `rodimus tokenize`");
@@ -101,6 +91,15 @@ Trainer::Trainer(Config config, const TrainOptions& options, Communicator& commu
                                    .seed = config_.run.seed,
                                    .shuffle = config_.data.shuffle,
                                    .document_starts = config_.data.reset_documents});
+    stepper_ = std::make_unique<Stepper>(
+        Stepper{.ctx = ctx_,
+                .model = *model_,
+                .optimizer = *optimizer_,
+                .communicator = communicator_,
+                .tokens = config_.run.global_batch * config_.data.seq_len,
+                .micro_batches = loader_->micro_batches_per_step(),
+                .recompute = config_.run.recompute,
+                .next = [this] { return to_tensors(ctx_, loader_->next()); }});
   });
   prepare_output(options);
 
@@ -113,7 +112,7 @@ Trainer::Trainer(Config config, const TrainOptions& options, Communicator& commu
   const auto threads = std::get<Cpu>(ctx_.exec).threads;
   note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
               " parameters, ", communicator_.world_size(), " ranks of ", threads, " threads, ",
-              name_of(ctx_.compute), ", ", data_.train->windows(), " windows of ",
+              describe_compute(config_.run.compute), ", ", data_.train->windows(), " windows of ",
               config_.data.seq_len, " tokens, GEMM peak ", static_cast<int64_t>(peak_gflops_),
               " GFLOP/s"));
 }
@@ -192,49 +191,11 @@ void Trainer::restore_from(const std::filesystem::path& folder, bool other_data)
   note("data.train has changed: from here on the order of samples is another one");
 }
 
-// All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
-// rank.
-double Trainer::forward_backward() {
-  Tensor& grads = model_->parameters().grads;
-  on_device(ctx_.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
-  const float scale = 1 / static_cast<float>(config_.run.global_batch * config_.data.seq_len);
-  double loss = 0;
-  for (int64_t i = 0; i < loader_->micro_batches_per_step(); ++i) {
-    const BatchTensors batch = to_tensors(ctx_, loader_->next());
-    Tape tape;
-    Context recording{ctx_.exec, ctx_.compute, &tape};
-    const Tensor losses = model_->losses(recording, batch.inputs, batch.targets, batch.starts,
-                                         scale, config_.run.recompute);
-    tape.backward(recording, {});
-    on_device(ctx_.exec,
-              [&](auto& exec) { loss += sum(exec, losses.data<float>(), losses.numel()); });
-  }
-  return loss;
-}
-
 StepResult Trainer::take_step() {
-  const double waited = loader_->wait_seconds();
-  const double loss = forward_backward();
-  Tensor& grads = model_->parameters().grads;
-  communicator_.all_reduce_sum(ctx_.exec, grads.data<float>(), grads.numel());
-  std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, loader_->wait_seconds() - waited};
-  communicator_.all_reduce_sum(std::span<double>(sums));
-
-  StepResult result;
-  result.loss = sums[0] / static_cast<double>(config_.run.global_batch * config_.data.seq_len);
-  result.stop = sums[1] > 0;
-  result.data_wait_s = sums[2] / communicator_.world_size();
-  result.grad_norm = optimizer_->grad_norm(ctx_.exec);
-  // Both come from sums over all ranks, so every rank decides alike.
-  result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
-  const double lr = learning_rate(config_.optimizer, config_.run.steps, step_);
-  if (result.skipped) {
-    ++skipped_;
-    ++skipped_in_a_row_;
-  } else {
-    skipped_in_a_row_ = 0;
-    optimizer_->step(ctx_.exec, lr, result.grad_norm);
-  }
+  const StepResult result =
+      stepper_->step(learning_rate(config_.optimizer, config_.run.steps, step_));
+  if (result.skipped) ++skipped_;
+  skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
   ++step_;
   return result;
 }

@@ -24,13 +24,13 @@ Var scale(Context& ctx, const Var& x, float factor, std::vector<std::string>* lo
   for (int64_t i = 0; i < y.numel(); ++i) y.data<float>()[i] = factor * x.value.data<float>()[i];
   Var out = make_output(ctx, y);
   if (ctx.tape) {
-    ctx.tape->record("scale", {out.slot},
+    ctx.tape->record({"scale"}, {out.slot},
                      [slot = x.slot, factor, log, name](Context& inner, std::span<Tensor> dy) {
                        if (log) log->push_back(name);
                        Tensor dx = empty_like(dy[0]);
                        for (int64_t i = 0; i < dx.numel(); ++i)
                          dx.data<float>()[i] = factor * dy[0].data<float>()[i];
-                       if (slot) slot->add(inner.exec, dx);
+                       if (slot) slot->add(inner, dx);
                      });
   }
   return out;
@@ -65,13 +65,13 @@ TEST_F(TapeTest, FreesEachStepBeforeTheNext) {
   const std::weak_ptr<int> alive = captured;
   bool freed_in_time = false;
   const Var first = make_output(ctx, filled({0}));
-  tape.record("first", {first.slot}, [&freed_in_time, alive](Context&, std::span<Tensor>) {
+  tape.record({"first"}, {first.slot}, [&freed_in_time, alive](Context&, std::span<Tensor>) {
     freed_in_time = alive.expired();
   });
   const Var second = make_output(ctx, filled({0}));
-  tape.record("second", {second.slot},
+  tape.record({"second"}, {second.slot},
               [captured, slot = first.slot](Context& inner, std::span<Tensor> dy) {
-                slot->add(inner.exec, dy[0]);
+                slot->add(inner, dy[0]);
               });
   captured.reset();
   tape.backward(ctx, {{second.slot, filled({1})}});
@@ -98,8 +98,8 @@ TEST_F(TapeTest, BoundSlotsAddToTheirBuffer) {
 }
 
 TEST_F(TapeTest, RejectsAContributionOfAnotherShape) {
-  leaf.slot->add(ctx.exec, filled({1, 2}));
-  EXPECT_THROW(leaf.slot->add(ctx.exec, filled({1, 2, 3})), Error);
+  leaf.slot->add(ctx, filled({1, 2}));
+  EXPECT_THROW(leaf.slot->add(ctx, filled({1, 2, 3})), Error);
 }
 
 TEST_F(TapeTest, RecomputeGivesTheSameGradientAndSavesOnlyInputs) {

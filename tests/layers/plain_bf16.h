@@ -36,10 +36,10 @@ inline Var rounded(Context& ctx, const Var& x, const Var& y = {}) {
   Var result = make_output(ctx, sum);
   if (!ctx.tape) return result;
   const auto backward = [to_x = x.slot, to_y = y.slot](Context& inner, std::span<Tensor> dy) {
-    to_x->add(inner.exec, rounded_copy(dy[0]));
-    if (to_y) to_y->add(inner.exec, rounded_copy(dy[0]));
+    to_x->add(inner, rounded_copy(dy[0]));
+    if (to_y) to_y->add(inner, rounded_copy(dy[0]));
   };
-  ctx.tape->record("rounded", {result.slot}, backward);
+  ctx.tape->record({"rounded"}, {result.slot}, backward);
   return result;
 }
 

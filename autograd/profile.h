@@ -1,0 +1,82 @@
+// Where the time of a step goes: a table by op. Scopes nest, and time belongs to the innermost one,
+// so the rows always add up to the whole; what no scope covers is the row "unaccounted". A null
+// Profile* costs one branch per op.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rodimus {
+
+// What must be done whatever the kernel: matrix-product FLOPs (a multiply-add is two; elementwise
+// arithmetic is not counted), and bytes when every operand is read or written once.
+struct Cost {
+  double flop = 0, bytes = 0;
+};
+
+// An op as the table shows it. `name` must outlive the profile: a literal. in, out: the sizes that
+// tell projections apart, or 0.
+struct Op {
+  std::string_view name = {};
+  Cost forward = {}, backward = {};
+  int64_t in = 0, out = 0;
+};
+
+class Profile {
+ public:
+  // forward_backward: an op that does both in one pass. recomputed: a forward run again in
+  // backward, no part of the useful FLOPs. step: what is done once per step or micro-batch.
+  enum class Phase : uint8_t { forward, recomputed, forward_backward, backward, step };
+  struct Row {
+    Op op;
+    Phase phase = Phase::step;
+    int64_t calls = 0;
+    double seconds = 0;
+    Cost cost = {};
+  };
+
+  // The clock runs from start() to stop(); both are called outside of every scope.
+  void start();
+  void stop();
+
+  // In order of the first call; row 0 is "unaccounted".
+  std::span<const Row> rows() const { return rows_; }
+  double seconds() const;  // sum of the rows
+
+  // While true, forward ops count as recomputed.
+  void set_replaying(bool replaying) { replaying_ = replaying; }
+
+  class Scope {
+   public:
+    Scope(Profile* profile, const Op& op, Phase phase = Phase::forward);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Profile* profile_;
+    size_t outer_ = 0;
+  };
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void charge();  // the time since the last switch goes to the open row
+  size_t row_of(const Op& op, Phase phase);
+
+  std::vector<Row> rows_;
+  size_t open_ = 0;
+  Clock::time_point since_;
+  bool replaying_ = false;
+};
+
+std::string_view name_of(Profile::Phase phase);
+std::string label_of(const Op& op);  // "linear 256 -> 512"
+
+// 2 m n k: the FLOPs of a matrix product.
+double matmul_flops(int64_t m, int64_t n, int64_t k);
+
+}  // namespace rodimus

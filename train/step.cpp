@@ -1,0 +1,81 @@
+#include "train/step.h"
+
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include "data/progress.h"
+#include "kernels/convert.h"
+#include "kernels/reduce.h"
+#include "train/signals.h"
+
+namespace rodimus {
+namespace {
+
+using Scope = Profile::Scope;
+
+Op whole_pass(std::string_view name, double bytes) { return {name, {0, bytes}}; }
+
+}  // namespace
+
+// All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
+// rank.
+double Stepper::forward_backward(double* data_wait_s) {
+  constexpr auto kStep = Profile::Phase::step;
+  Tensor& grads = model.parameters().grads;
+  {
+    const Scope scope(ctx.profile, whole_pass("zero gradients", bytes_of(grads)), kStep);
+    on_device(ctx.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
+  }
+  const float scale = 1 / static_cast<float>(tokens);
+  double loss = 0;
+  for (int64_t i = 0; i < micro_batches; ++i) {
+    BatchTensors batch;
+    {
+      const Scope scope(ctx.profile, {"batch"}, kStep);
+      const auto begin = std::chrono::steady_clock::now();
+      batch = next();
+      *data_wait_s += seconds_since(begin);
+    }
+    Tape tape;
+    Context recording{ctx.exec, ctx.compute, &tape, ctx.profile};
+    const Tensor losses =
+        model.losses(recording, batch.inputs, batch.targets, batch.starts, scale, recompute);
+    tape.backward(recording, {});
+    on_device(ctx.exec,
+              [&](auto& exec) { loss += sum(exec, losses.data<float>(), losses.numel()); });
+  }
+  return loss;
+}
+
+StepResult Stepper::step(double lr) {
+  constexpr auto kStep = Profile::Phase::step;
+  double waited = 0;
+  const double loss = forward_backward(&waited);
+  ParameterBuffers& buffers = model.parameters();
+  std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, waited};
+  {
+    const Scope scope(ctx.profile, whole_pass("all-reduce", 2 * bytes_of(buffers.grads)), kStep);
+    communicator.all_reduce_sum(ctx.exec, buffers.grads.data<float>(), buffers.grads.numel());
+    communicator.all_reduce_sum(std::span<double>(sums));
+  }
+
+  StepResult result;
+  result.loss = sums[0] / static_cast<double>(tokens);
+  result.stop = sums[1] > 0;
+  result.data_wait_s = sums[2] / communicator.world_size();
+  {
+    const Scope scope(ctx.profile, whole_pass("gradient norm", bytes_of(buffers.grads)), kStep);
+    result.grad_norm = optimizer.grad_norm(ctx.exec);
+  }
+  // Both come from sums over all ranks, so every rank decides alike.
+  result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
+  if (!result.skipped) {  // reads gradients, values, moments; writes values, moments, bf16 copy
+    const double moved = 7 * bytes_of(buffers.values) + bytes_of(buffers.low);
+    const Scope scope(ctx.profile, whole_pass("AdamW", moved), kStep);
+    optimizer.step(ctx.exec, lr, result.grad_norm);
+  }
+  return result;
+}
+
+}  // namespace rodimus
