@@ -19,30 +19,36 @@ void validate(const SamplingConfig& config) {
 std::vector<TokenProbability> sampling_distribution(std::span<const float> logits,
                                                     const SamplingConfig& config) {
   CHECK(!logits.empty(), "sampling_distribution: no logits");
+  const auto more_likely = [](const TokenProbability& a, const TokenProbability& b) {
+    return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
+  };
+  const bool greedy = config.temperature == 0;  // then one candidate is kept, not all
   std::vector<TokenProbability> tokens;
-  tokens.reserve(logits.size());
+  tokens.reserve(greedy ? 1 : logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     const float x = logits[i];
     // Holds for NaN too.
     if (!(x <= std::numeric_limits<float>::max()))
       fail("the logit of token ", i, " is ", x, "; the model's parameters are damaged or diverged");
-    if (x >= std::numeric_limits<float>::lowest())
-      tokens.push_back({static_cast<int32_t>(i), static_cast<double>(x)});
+    if (!(x >= std::numeric_limits<float>::lowest())) continue;
+    const TokenProbability token{static_cast<int32_t>(i), static_cast<double>(x)};
+    if (!greedy || tokens.empty()) {
+      tokens.push_back(token);
+    } else if (more_likely(token, tokens.front())) {
+      tokens.front() = token;
+    }
   }
   if (tokens.empty()) fail("all logits are -inf; the model's parameters are damaged or diverged");
 
-  const auto more_likely = [](const TokenProbability& a, const TokenProbability& b) {
-    return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
-  };
-  const bool greedy = config.temperature == 0;
-  const size_t k = greedy ? 1 : config.top_k > 0 ? static_cast<size_t>(config.top_k) : SIZE_MAX;
+  if (greedy) return {{tokens.front().token, 1}};
+
+  const size_t k = config.top_k > 0 ? static_cast<size_t>(config.top_k) : SIZE_MAX;
   if (k < tokens.size()) {
     std::nth_element(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(k), tokens.end(),
                      more_likely);
     tokens.resize(k);
   }
   std::sort(tokens.begin(), tokens.end(), more_likely);
-  if (greedy) return {{tokens.front().token, 1}};
 
   // Against the largest, so that nothing overflows and a tiny temperature becomes greedy.
   const double largest = tokens.front().probability;

@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "kernels/convert.h"
+#include "kernels/cpu/gemm_few_rows.h"
 #include "kernels/memory.h"
 #include "kernels/parallel.h"
 
@@ -207,6 +208,12 @@ void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
   if (d.k == 0) {
     if (!add)
       for (int64_t r = 0; r < d.m; ++r) std::fill_n(c + r * d.ldc, d.n, Out(0.0f));
+    return;
+  }
+  if (d.m <= kFewRows && !d.transpose_a && d.transpose_b) {
+    d.lda = a_stored.ld;
+    d.ldb = b_stored.ld;
+    gemm_few_rows(exec, d, c, a, b, beta);
     return;
   }
   if constexpr (std::is_same_v<In, float>) {

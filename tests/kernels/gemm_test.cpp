@@ -100,6 +100,8 @@ TEST(Gemm, EveryFlagAtOddSizes) {
   for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
                                 {3, 5, 7},
                                 {1, 33, 17},
+                                {2, 1030, 35},
+                                {4, 6, 9},
                                 {33, 1, 65},
                                 {31, 64, 1},
                                 {67, 129, 61},

@@ -1,0 +1,17 @@
+// Products with a handful of rows, as in generation: the time is that of reading b once.
+#pragma once
+
+#include "kernels/gemm.h"
+
+namespace rodimus {
+
+inline constexpr int64_t kFewRows = 4;
+
+// c (m x n, ldc) = a (m x k, lda) b^T + beta c, b (n x k, ldb); leading dimensions are given, m is
+// 1 .. kFewRows. Each element is one sum in an order that depends on k alone. bf16 is widened as it
+// is read, so this needs no bf16 instructions.
+template <class In, class Out>
+void gemm_few_rows(const Cpu& exec, const GemmDims& dims, Out* c, const In* a, const In* b,
+                   float beta);
+
+}  // namespace rodimus
