@@ -56,6 +56,9 @@ class BadInput(Case):
         self.refuse(("trian", "train"), "trian", code=2)
         self.refuse(("--resum", "--resume"), "train", "x.toml", "--resum", "auto", code=2)
         self.refuse(("eval",), "eval", code=2, ranks=0)
+        self.refuse(("missing.toml",), "bench", "missing.toml")
+        self.refuse(("--stepz", "--steps"), "bench", "x.toml", "--stepz", 3, code=2)
+        self.refuse(("--decode", "without mpirun"), "bench", self.config("x"), "--decode")
 
     def test_commands_that_do_not_share_their_work(self):
         out = self.folder / "out"
