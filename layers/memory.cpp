@@ -43,8 +43,10 @@ int64_t extra_in_backward(const ModelConfig& m, int64_t c, const Saved& saved) {
   return std::max(ffn, mixer - saved.attention - saved.ffn);
 }
 
-// Logits of one block of rows, and their gradients in bf16: kernels/cpu/head_loss.cpp.
+// Logits of one block of rows, and their gradients in bf16: kernels/cpu/head_loss.cpp. A vocabulary
+// of 0 is one that is not known yet.
 int64_t logits_bytes(int64_t rows, int64_t vocab, int64_t c) {
+  if (vocab == 0) return 0;
   const int64_t block = std::clamp<int64_t>((16 << 20) / (4 * vocab) / 64 * 64, 128, 1024);
   return std::min(rows, block) * (vocab + 16) * (c == 4 ? 4 : 4 + c);
 }
