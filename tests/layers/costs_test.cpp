@@ -1,0 +1,100 @@
+// The costs that are planned with are those that the ops state when a step really runs.
+#include "layers/costs.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <tuple>
+
+#include "layers/model.h"
+
+namespace rodimus {
+namespace {
+
+struct Total {
+  int64_t calls = 0;  // of forward
+  double flop = 0, bytes = 0;
+};
+using Totals = std::map<std::string, Total>;
+
+Tensor some_tokens(int64_t B, int64_t T, int64_t vocab) {
+  Tensor ids = Tensor::empty({B, T}, DType::i32);
+  for (int64_t i = 0; i < B * T; ++i)
+    ids.data<int32_t>()[i] = static_cast<int32_t>(i * 7919 % vocab);
+  return ids;
+}
+
+Totals run(const ModelConfig& config, DType compute, int64_t B, int64_t T) {
+  Context ctx{.exec = Cpu{1}, .compute = compute};
+  Model model(config, ctx.exec, compute, /*grads=*/true);
+  initialize(ctx.exec, model.parameters(), 1);
+  Profile profile;
+  Tape tape;
+  ctx.tape = &tape;
+  ctx.profile = &profile;
+  const Tensor ids = some_tokens(B, T, config.vocab_size);
+  profile.start();
+  (void)model.losses(ctx, ids, ids, {}, 1, /*recompute_blocks=*/false);
+  tape.backward(ctx, {});
+  profile.stop();
+  Totals totals;
+  for (const Profile::Row& row : profile.rows()) {
+    if (row.op.name == "unaccounted" || row.op.name == "gradient add") continue;
+    Total& total = totals[label_of(row.op)];
+    if (row.phase != Profile::Phase::backward) total.calls += row.calls;
+    total.flop += row.cost.flop;
+    total.bytes += row.cost.bytes;
+  }
+  return totals;
+}
+
+Totals planned(const ModelConfig& config, DType compute, int64_t B, int64_t T) {
+  Totals totals;
+  for (const auto& [op, calls] : micro_batch_costs(config, compute, B, T)) {
+    const double n = static_cast<double>(calls);
+    Total& total = totals[label_of(op)];
+    total.calls += calls;
+    total.flop += n * (op.forward.flop + op.backward.flop);
+    total.bytes += n * (op.forward.bytes + op.backward.bytes);
+  }
+  return totals;
+}
+
+TEST(MicroBatchCosts, AreWhatARunStates) {
+  for (const BlockType block : {BlockType::rodimus, BlockType::rodimus_plus}) {
+    for (const DType compute : {DType::f32, DType::bf16}) {
+      for (const auto& [heads_k, heads_v, window, tied] :
+           {std::tuple{1, 0, 20, true}, std::tuple{2, 1, 0, false}}) {
+        ModelConfig config;
+        config.block = block;
+        config.vocab_size = 101;
+        config.d_model = 24;
+        config.n_layers = 3;
+        config.n_heads = 4;
+        config.n_heads_k = heads_k;
+        config.n_heads_v = heads_v;
+        config.window = window;
+        config.mem_size = 16;
+        config.tied = tied;
+        SCOPED_TRACE(testing::Message() << (config.plus() ? "Rodimus+ " : "Rodimus ")
+                                        << name_of(compute) << " window " << window);
+        const Totals want = run(config, compute, 2, 70), got = planned(config, compute, 2, 70);
+        ASSERT_EQ(got.size(), want.size());
+        double flop = 0;
+        for (const auto& [label, total] : want) {
+          SCOPED_TRACE(label);
+          ASSERT_TRUE(got.contains(label));
+          const Total& other = got.at(label);
+          EXPECT_EQ(other.calls, total.calls);
+          EXPECT_DOUBLE_EQ(other.flop, total.flop);  // sums of whole numbers below 2^53
+          EXPECT_DOUBLE_EQ(other.bytes, total.bytes);
+          flop += other.flop;
+        }
+        EXPECT_NEAR(flop, 3 * 140 * forward_flops_per_token(config, 70), 1e-9 * flop);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rodimus

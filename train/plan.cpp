@@ -1,0 +1,220 @@
+#include "train/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "kernels/check.h"
+#include "layers/costs.h"
+#include "layers/memory.h"
+#include "train/inspect.h"
+
+namespace rodimus {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Time, FLOPs and bytes of the calls of one op in one optimizer step.
+struct Share {
+  int64_t calls = 0;
+  double flop = 0, bytes = 0, seconds = 0, compute_seconds = 0;
+  void add(const Cost& cost, double n, double flops, double bandwidth) {
+    flop += n * cost.flop;
+    bytes += n * cost.bytes;
+    seconds += n * std::max(cost.flop / flops, cost.bytes / bandwidth);
+    compute_seconds += n * cost.flop / flops;
+  }
+};
+
+struct Rates {
+  double flops, bandwidth;  // per second
+};
+
+// Slowest first.
+std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, DType compute,
+                                                          const Rates& rates,
+                                                          int64_t micro_batches) {
+  std::map<std::string, Share> by_name;
+  for (const auto& [op, calls] :
+       micro_batch_costs(config.model, compute, config.run.micro_batch, config.data.seq_len)) {
+    Share& share = by_name[std::string(op.name)];
+    // Recomputation runs the blocks forward once more; embedding and head are outside of them.
+    const bool again = config.run.recompute && op.name != "embedding" && op.name != "head_loss";
+    const double n = static_cast<double>(calls * micro_batches);
+    share.calls += calls * micro_batches;
+    share.add(op.forward, again ? 2 * n : n, rates.flops, rates.bandwidth);
+    share.add(op.backward, n, rates.flops, rates.bandwidth);
+  }
+  // Zero the gradients, their norm, AdamW: 1 + 1 + 7 floats of each parameter, and the bf16 copy.
+  const double parameters = static_cast<double>(parameter_count(config.model));
+  Share& optimizer = by_name["optimizer"];
+  optimizer.calls = 1;
+  optimizer.add({0, parameters * (4 * 9 + (compute == DType::bf16 ? 2 : 0))}, 1, rates.flops,
+                rates.bandwidth);
+  std::vector<std::pair<std::string, Share>> shares(by_name.begin(), by_name.end());
+  std::sort(shares.begin(), shares.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  return shares;
+}
+
+Json communication(const GpuSheet& gpu, const PlanOptions& options, double gradient_bytes) {
+  // A ring sends and receives 2 (N - 1) / N of the buffer over every link; the slowest one counts.
+  const double n = options.gpus, sent = 2 * (n - 1) / n * gradient_bytes;
+  const bool one_node = options.gpus <= gpu.per_node;
+  const double network = options.network_gbit_per_s / 8;
+  const double link = one_node ? gpu.nvlink_gb_per_s : std::min(network, gpu.nvlink_gb_per_s);
+  return {{"sent_bytes_per_gpu", options.gpus > 1 ? sent : 0.0},
+          {"link", one_node ? "NVLink" : "network"},
+          {"link_gb_per_s", link},
+          {"seconds", options.gpus > 1 ? sent / (link * 1e9) : 0.0}};
+}
+
+Json memory_of(const Config& config, DType compute, double capacity) {
+  Json memory;
+  for (const bool recompute : {false, true}) {
+    const TrainingMemory bytes = training_memory(config.model, compute, config.run.micro_batch,
+                                                 config.data.seq_len, recompute);
+    Json& entry = memory[recompute ? "with_recompute" : "without_recompute"] = to_json(bytes);
+    entry["fits"] = static_cast<double>(bytes.total()) < capacity;
+  }
+  return memory;
+}
+
+std::string gib(const Json& bytes) {
+  return fmt::format("{:.2f}", bytes.get<double>() / (1 << 30));
+}
+
+}  // namespace
+
+const std::vector<GpuSheet>& gpu_sheets() {
+  static const std::vector<GpuSheet> sheets = {
+      {"a100", "NVIDIA A100 SXM 80 GB", 80, 2039, 312, 19.5, 300, 8},
+      {"h100", "NVIDIA H100 SXM", 80, 3350, 989, 66.9, 450, 8},
+      {"h200", "NVIDIA H200 SXM", 141, 4800, 989, 66.9, 450, 8},
+  };
+  return sheets;
+}
+
+const GpuSheet& gpu_sheet(const std::string& name) {
+  std::string known;
+  for (const GpuSheet& sheet : gpu_sheets()) {
+    if (sheet.name == name) return sheet;
+    known += (known.empty() ? "" : ", ") + sheet.name;
+  }
+  fail("--gpu ", name, ": no data sheet of that name; there are ", known);
+}
+
+Json plan(Config config, const PlanOptions& options) {
+  if (options.gpus < 1) fail("--gpus ", options.gpus, ": need 1 or more");
+  if (!(options.network_gbit_per_s > 0))
+    fail("--network ", options.network_gbit_per_s, ": need a rate above 0 in Gbit/s");
+  const GpuSheet& gpu = gpu_sheet(options.gpu);
+  if (config.model.vocab_size == 0)
+    fail("plan: model.vocab_size is not set: add --set model.vocab_size=N");
+  config.model.validate();
+  resolve_for_ranks(config, options.gpus);
+  // "auto" is bf16 on a GPU.
+  const DType compute = config.run.compute == "f32" ? DType::f32 : DType::bf16;
+  const Rates rates{(compute == DType::bf16 ? gpu.bf16_tflops : gpu.f32_tflops) * 1e12,
+                    gpu.memory_gb_per_s * 1e9};
+  const int64_t micro_batches = config.run.global_batch / options.gpus / config.run.micro_batch;
+  const double tokens = static_cast<double>(config.run.global_batch * config.data.seq_len);
+  const int64_t parameters = parameter_count(config.model);
+
+  Json ops = Json::array();
+  double seconds = 0, compute_seconds = 0, flop = 0, bytes = 0;
+  for (const auto& [name, share] : shares_of_step(config, compute, rates, micro_batches)) {
+    seconds += share.seconds;
+    compute_seconds += share.compute_seconds;
+    flop += share.flop;
+    bytes += share.bytes;
+    ops.push_back({{"op", name},
+                   {"calls", share.calls},
+                   {"seconds", share.seconds},
+                   {"gflop", share.flop / 1e9},
+                   {"gbytes", share.bytes / 1e9},
+                   {"bound", share.compute_seconds > share.seconds / 2 ? "FLOPs" : "memory"}});
+  }
+  const Json reduce = communication(gpu, options, 4.0 * static_cast<double>(parameters));
+  const double reduce_s = reduce["seconds"];
+  const double step_s = std::max(seconds, reduce_s);
+  const double useful = 3 * forward_flops_per_token(config.model, config.data.seq_len) * tokens;
+  return {{"what", "modelled lower bound from data sheets, never run on a GPU"},
+          {"model", config.model.plus() ? "rodimus_plus" : "rodimus"},
+          {"parameters", parameters},
+          {"gpu", gpu.full_name},
+          {"gpus", options.gpus},
+          {"compute", name_of(compute)},
+          {"global_batch", config.run.global_batch},
+          {"micro_batch", config.run.micro_batch},
+          {"seq_len", config.data.seq_len},
+          {"recompute", config.run.recompute},
+          {"memory_gb", gpu.memory_gb},
+          {"memory_per_gpu", memory_of(config, compute, gpu.memory_gb * 1e9)},
+          {"flop_per_step_and_gpu", flop},
+          {"bytes_per_step_and_gpu", bytes},
+          {"communication", reduce},
+          {"gpu_seconds", seconds},
+          {"step_seconds", step_s},
+          {"bound", reduce_s > seconds              ? "communication"
+                    : compute_seconds > seconds / 2 ? "FLOPs"
+                                                    : "memory"},
+          {"tokens_per_s", tokens / step_s},
+          {"mfu", useful / options.gpus / step_s / rates.flops},
+          {"run_seconds", step_s * static_cast<double>(config.run.steps)},
+          {"steps", config.run.steps},
+          {"checkpoint_bytes", 12 * parameters},
+          {"ops", ops}};
+}
+
+std::string describe_plan(const Json& p) {
+  const double step_s = p["step_seconds"];
+  std::string text = fmt::format(
+      "{}, {} parameters, {} on {} x {}\n"
+      "A model, not a measurement: lower bounds from data sheets. Real steps take longer.\n\n",
+      p["model"] == "rodimus_plus" ? "Rodimus+" : "Rodimus", p["parameters"].get<int64_t>(),
+      p["compute"].get<std::string>(), p["gpus"].get<int>(), p["gpu"].get<std::string>());
+  for (const auto& [key, m] : p["memory_per_gpu"].items()) {
+    text += fmt::format(
+        "memory   {} GiB per GPU {}: parameters {}, gradients {}, moments {}, activations {}, "
+        "workspace {}{}\n",
+        gib(m["total_bytes"]),
+        key == "with_recompute" ? "with recomputation   " : "without recomputation",
+        gib(m["parameters_bytes"]), gib(m["gradients_bytes"]), gib(m["moments_bytes"]),
+        gib(m["activations_bytes"]), gib(m["workspace_bytes"]),
+        m["fits"].get<bool>()
+            ? ""
+            : fmt::format(": does NOT fit {:.0f} GB", p["memory_gb"].get<double>()));
+  }
+  const Json& c = p["communication"];
+  text += fmt::format(
+      "step     {} sequences of {} tokens{}: at least {:.4g} s, bound by {}; at most {:.0f} "
+      "tokens/s, MFU {:.1f} %\n"
+      "         per GPU {:.4g} TFLOP, {:.4g} GB of memory traffic, {:.4g} GB sent over {} at "
+      "{:.0f} "
+      "GB/s: {:.4g} s\n"
+      "run      {} steps: at least {:.3g} h\n"
+      "saves    {} GiB per checkpoint, over all GPUs\n\n",
+      p["global_batch"].get<int64_t>(), p["seq_len"].get<int64_t>(),
+      p["recompute"].get<bool>() ? ", activations recomputed" : "", step_s,
+      p["bound"].get<std::string>(), p["tokens_per_s"].get<double>(), 100 * p["mfu"].get<double>(),
+      p["flop_per_step_and_gpu"].get<double>() / 1e12,
+      p["bytes_per_step_and_gpu"].get<double>() / 1e9, c["sent_bytes_per_gpu"].get<double>() / 1e9,
+      c["link"].get<std::string>(), c["link_gb_per_s"].get<double>(), c["seconds"].get<double>(),
+      p["steps"].get<int64_t>(), p["run_seconds"].get<double>() / 3600, gib(p["checkpoint_bytes"]));
+  constexpr const char* kRow = "{:<14} {:>7} {:>10} {:>7} {:>11} {:>9}  {}\n";
+  text += fmt::format(kRow, "op", "calls", "ms", "share %", "GFLOP", "GB", "bound by");
+  for (const Json& op : p["ops"]) {
+    const double seconds = op["seconds"];
+    text += fmt::format(kRow, op["op"].get<std::string>(), op["calls"].get<int64_t>(),
+                        fmt::format("{:.3f}", 1e3 * seconds),
+                        fmt::format("{:.1f}", 100 * seconds / p["gpu_seconds"].get<double>()),
+                        fmt::format("{:.1f}", op["gflop"].get<double>()),
+                        fmt::format("{:.2f}", op["gbytes"].get<double>()),
+                        op["bound"].get<std::string>());
+  }
+  return text;
+}
+
+}  // namespace rodimus
