@@ -23,6 +23,7 @@ packages=(
   libsentencepiece-dev              # tokenizer
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libxxhash-dev
   libgtest-dev python3-h5py         # tests: checkpoints must be readable from h5py
+  libboost-context-dev              # tests: the emulator of CUDA kernels
 )
 
 while (($# > 0)); do
