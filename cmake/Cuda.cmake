@@ -108,15 +108,21 @@ function(rodimus_simt_library name)
   endforeach()
 endfunction()
 
-# rodimus_simt_test(kernels/norm_cuda_test LIBRARY [libraries...]): tests/kernels/norm_cuda_test.cpp
-# linked with LIBRARY and again with LIBRARY_race, two ctest entries; the second ends in _race.
+# rodimus_simt_test(kernels/norm_cuda_test LIBRARY [RACE_ONLY] [libraries...]): tests/kernels/norm_cuda_test.cpp
+# linked with LIBRARY and again with LIBRARY_race, two ctest entries; the second ends in _race. RACE_ONLY: just
+# that one.
 function(rodimus_simt_test path library)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "RACE_ONLY" "" "")
   string(REPLACE "/" "_" name ${path})
-  foreach(suffix "" _race)
+  set(suffixes "" _race)
+  if(arg_RACE_ONLY)
+    set(suffixes _race)
+  endif()
+  foreach(suffix IN LISTS suffixes)
     if(TARGET ${library}${suffix})
       add_executable(${name}${suffix} ${CMAKE_SOURCE_DIR}/tests/${path}.cpp)
       target_link_libraries(${name}${suffix} PRIVATE rodimus_machine ${library}${suffix} rodimus_test_support
-        GTest::gtest_main ${ARGN})
+        GTest::gtest_main ${arg_UNPARSED_ARGUMENTS})
       target_compile_options(${name}${suffix} PRIVATE -O1 -ffp-contract=off)
       add_test(NAME ${path}${suffix} COMMAND ${name}${suffix})
       set_tests_properties(${path}${suffix} PROPERTIES TIMEOUT 300)

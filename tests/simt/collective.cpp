@@ -88,10 +88,19 @@ void reset_barriers() {
 
 int barrier(int id, int threads, bool vote, Where where) {
   Thread* thread = current;
+  if (threads >= 0 && (threads == 0 || threads % 32 != 0 || id <= 0 || id >= kBarriers)) {
+    report("named-barrier", line_of(where),
+           describe(thread) + ": bar_sync(" + std::to_string(id) + ", " + std::to_string(threads) +
+               ") at " + line_of(where) + ": ids are 1 to 15, counts multiples of 32");
+    return 0;
+  }
   Barrier& bar = barriers[id];
+  // A barrier for some warps is met from different lines: that is what it is for. But all have to
+  // expect the same number of threads.
+  const bool differs = threads < 0 ? !same_place(bar.where, where) : bar.needed != threads;
   if (bar.arrived == 0) {
     bar.where = where;
-  } else if (!same_place(bar.where, where) && !bar.reported) {
+  } else if (differs && !bar.reported) {
     bar.reported = true;
     report("divergent-barrier", line_of(where) + line_of(bar.where),
            describe(thread) + " is at the barrier of " + line_of(where) + " while " +

@@ -134,7 +134,10 @@ void add_stream(const Place& place, const Stream& stream) {
   site.ideal += delta.ideal;
 }
 
+// Without the namespace that has no name, the result type and the parameters.
 std::string short_name(std::string name) {
+  const std::string unnamed = "(anonymous namespace)::";
+  for (size_t at; (at = name.find(unnamed)) != std::string::npos;) name.erase(at, unnamed.size());
   if (const size_t arguments = name.find('('); arguments != std::string::npos) {
     name.resize(arguments);
   }
