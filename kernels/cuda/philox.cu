@@ -49,7 +49,6 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     normal_kernel(float* x, int64_t n, double std, uint64_t seed, uint64_t stream) {
-  constexpr double kPi = 3.14159265358979323846;
   const int64_t block = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (4 * block >= n) return;
   const Words words = block_of(seed, stream, static_cast<uint64_t>(block));
@@ -57,9 +56,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < 4; i += 2) {
     // The half keeps the logarithm's argument off zero.
     const double radius = sqrt(-2 * log((words.v[i] + 0.5) * 0x1p-32));
-    const double angle = 2 * kPi * (words.v[i + 1] * 0x1p-32);
-    values[i] = static_cast<float>(std * radius * cos(angle));
-    values[i + 1] = static_cast<float>(std * radius * sin(angle));
+    const double half_turns = 2 * (words.v[i + 1] * 0x1p-32);
+    values[i] = static_cast<float>(std * radius * cospi(half_turns));
+    values[i + 1] = static_cast<float>(std * radius * sinpi(half_turns));
   }
   store_block(x, n, block, values);
 }
