@@ -29,9 +29,10 @@ template <class T>
 class Array {
  public:
   // Nothing was ever written there: the race build reports a kernel that reads it.
-  explicit Array(int64_t count)
-      : count_(count),
-        storage_(memory::allocate(static_cast<size_t>(count) * sizeof(T), kDevice)) {}
+  explicit Array(int64_t count) : count_(count) {
+    (void)backend();  // opens the GPU
+    storage_ = memory::allocate(static_cast<size_t>(bytes()), kDevice);
+  }
   Array(const std::vector<T>& values)  // NOLINT: the copy on the device is the array
       : Array(static_cast<int64_t>(values.size())) {
     set(values);
