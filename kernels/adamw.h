@@ -17,5 +17,7 @@ struct AdamWStep {
 //   arXiv:1711.05101)
 void adamw(Cpu&, float* p, float* m, float* v, bf16* copy, const float* g, int64_t n,
            AdamWStep step);
+void adamw(Cuda&, float* p, float* m, float* v, bf16* copy, const float* g, int64_t n,
+           AdamWStep step);
 
 }  // namespace rodimus

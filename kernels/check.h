@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace rodimus {
 
@@ -36,11 +36,10 @@ template <class... Parts>
 template <class To, class From>
 To narrow(From value) {
   static_assert(std::is_integral_v<To> && std::is_integral_v<From>);
-  const To result = static_cast<To>(value);
-  if (static_cast<From>(result) != value || ((result < To{}) != (value < From{}))) {
+  if (!std::in_range<To>(value)) {
     fail("narrow: ", value, " does not fit into ", sizeof(To), " bytes");
   }
-  return result;
+  return static_cast<To>(value);
 }
 
 }  // namespace rodimus

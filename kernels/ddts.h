@@ -22,6 +22,9 @@ struct DdtsDims {
 template <class T>
 void ddts_forward(Cpu&, T* o, float* state_out, const T* q, const T* k, const T* v, const float* g,
                   const float* state_in, const int32_t* starts, DdtsDims dims);
+template <class T>
+void ddts_forward(Cuda&, T* o, float* state_out, const T* q, const T* k, const T* v, const float* g,
+                  const float* state_in, const int32_t* starts, DdtsDims dims);
 
 // Gradients of the above, all overwritten: dq, dk (B,T,K), dv (B,T,V) in T, dg (B,T,K) f32,
 // dstate_in (B,K,V) f32 or null. d_o (B,T,V) in T; dstate_out (B,K,V) f32 or null for zeros. The
@@ -29,6 +32,10 @@ void ddts_forward(Cpu&, T* o, float* state_out, const T* q, const T* k, const T*
 // in a fixed order: the result does not depend on the number of threads.
 template <class T>
 void ddts_backward(Cpu&, T* dq, T* dk, T* dv, float* dg, float* dstate_in, const T* d_o,
+                   const float* dstate_out, const T* q, const T* k, const T* v, const float* g,
+                   const float* state_in, const int32_t* starts, DdtsDims dims);
+template <class T>
+void ddts_backward(Cuda&, T* dq, T* dk, T* dv, float* dg, float* dstate_in, const T* d_o,
                    const float* dstate_out, const T* q, const T* k, const T* v, const float* g,
                    const float* state_in, const int32_t* starts, DdtsDims dims);
 

@@ -21,11 +21,18 @@ struct DdtsGatesDims {
 template <class T>
 void ddts_gates_forward(Cpu&, T* q, T* k, float* g, const T* qk, const T* gates, const float* bias,
                         DdtsGatesDims dims);
+template <class T>
+void ddts_gates_forward(Cuda&, T* q, T* k, float* g, const T* qk, const T* gates, const float* bias,
+                        DdtsGatesDims dims);
 
 // dqk, dgates (rows, 2m) in T are overwritten; dbias (2m) f32 is added to in a fixed order (null
 // when bias is).
 template <class T>
 void ddts_gates_backward(Cpu&, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
+                         const float* dg, const T* qk, const T* gates, const float* bias,
+                         DdtsGatesDims dims);
+template <class T>
+void ddts_gates_backward(Cuda&, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
                          const float* dg, const T* qk, const T* gates, const float* bias,
                          DdtsGatesDims dims);
 

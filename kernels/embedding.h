@@ -9,10 +9,14 @@ namespace rodimus {
 // Throws Error naming the first id outside [0, vocab).
 void embedding_forward(Cpu&, float* y, const float* table, const int32_t* ids, int64_t rows,
                        int64_t dim, int64_t vocab);
+void embedding_forward(Cuda&, float* y, const float* table, const int32_t* ids, int64_t rows,
+                       int64_t dim, int64_t vocab);
 
 // dtable[ids[r],:] += dy[r,:], rows in ascending order for every table row: no atomics, same bits
 // on any number of threads.
 void embedding_backward(Cpu&, float* dtable, const float* dy, const int32_t* ids, int64_t rows,
+                        int64_t dim, int64_t vocab);
+void embedding_backward(Cuda&, float* dtable, const float* dy, const int32_t* ids, int64_t rows,
                         int64_t dim, int64_t vocab);
 
 }  // namespace rodimus

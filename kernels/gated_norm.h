@@ -17,6 +17,9 @@ struct GatedNormDims {
 template <class T>
 void gated_norm_forward(Cpu&, T* y, float* rstd, const T* o, const T* c, const float* skip_weight,
                         const T* gate, const float* w, GatedNormDims dims);
+template <class T>
+void gated_norm_forward(Cuda&, T* y, float* rstd, const T* o, const T* c, const float* skip_weight,
+                        const T* gate, const float* w, GatedNormDims dims);
 
 // Gradients; u is recomputed. d_o, dc, dgate are overwritten, dskip_weight and dw are added to
 // (fixed order of rows). dc and dskip_weight are null exactly when c is.
@@ -24,5 +27,9 @@ template <class T>
 void gated_norm_backward(Cpu&, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw, const T* dy,
                          const T* o, const T* c, const float* skip_weight, const T* gate,
                          const float* w, const float* rstd, GatedNormDims dims);
+template <class T>
+void gated_norm_backward(Cuda&, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw,
+                         const T* dy, const T* o, const T* c, const float* skip_weight,
+                         const T* gate, const float* w, const float* rstd, GatedNormDims dims);
 
 }  // namespace rodimus

@@ -21,5 +21,11 @@ struct GemmDims {
 // not overlap a or b.
 template <class In, class Out>
 void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
+template <class In, class Out>
+void gemm(Cuda&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
+
+// dims with the leading dimensions that were left at 0 filled in. Throws Error for what no backend
+// computes: negative sizes, rows longer than their leading dimension, another beta than 0 or 1.
+GemmDims checked_gemm_dims(GemmDims dims, float beta, DType out);
 
 }  // namespace rodimus

@@ -20,6 +20,9 @@ struct HeadLossDims {
 template <class T>
 void head_loss_forward(Cpu&, float* losses, const T* x, const T* w, const int32_t* targets,
                        HeadLossDims dims);
+template <class T>
+void head_loss_forward(Cuda&, float* losses, const T* x, const T* w, const int32_t* targets,
+                       HeadLossDims dims);
 
 // The same losses and, from the same logits, the gradients of scale * sum(losses):
 //   dz = scale * (softmax(z) - onehot(target)), rounded to T;  dx (rows, dim) = dz w in T,
@@ -29,11 +32,17 @@ void head_loss_forward(Cpu&, float* losses, const T* x, const T* w, const int32_
 template <class T>
 void head_loss_forward_backward(Cpu&, float* losses, T* dx, float* dw, const T* x, const T* w,
                                 const int32_t* targets, float scale, HeadLossDims dims);
+template <class T>
+void head_loss_forward_backward(Cuda&, float* losses, T* dx, float* dw, const T* x, const T* w,
+                                const int32_t* targets, float scale, HeadLossDims dims);
 
 // Cross-entropy of one block of logits (the inner step of the above, also the unit that goldens
 // test): losses as above; dz (rows, vocab) in T = scale * (softmax(z) - onehot), or null.
 template <class T>
 void cross_entropy(Cpu&, float* losses, T* dz, const float* z, const int32_t* targets, float scale,
+                   int64_t rows, int64_t vocab);
+template <class T>
+void cross_entropy(Cuda&, float* losses, T* dz, const float* z, const int32_t* targets, float scale,
                    int64_t rows, int64_t vocab);
 
 }  // namespace rodimus

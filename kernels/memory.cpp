@@ -70,17 +70,20 @@ Pool& pool() {
 
 }  // namespace
 
-Stats stats() {
+Stats stats(Device device) {
+  if (device == Device::cuda) return gpu::stats();
   const std::lock_guard lock(pool().mutex);
   return pool().stats;
 }
 
 void reset_peak() {
+  gpu::reset_peak();
   const std::lock_guard lock(pool().mutex);
   pool().stats.peak = pool().stats.in_use;
 }
 
 void release_cached() {
+  gpu::release_cached();
   const std::lock_guard lock(pool().mutex);
   for (auto& [bytes, blocks] : pool().free) {
     pool().stats.reserved -= static_cast<int64_t>(bytes * blocks.size());
@@ -93,9 +96,13 @@ void copy(Cpu&, void* to, const void* from, int64_t bytes) {
   std::memmove(to, from, static_cast<size_t>(bytes));
 }
 
-std::shared_ptr<std::byte> allocate(size_t bytes) {
+void upload(Cpu& cpu, void* to, const void* from, int64_t bytes) { copy(cpu, to, from, bytes); }
+void download(Cpu& cpu, void* to, const void* from, int64_t bytes) { copy(cpu, to, from, bytes); }
+
+std::shared_ptr<std::byte> allocate(size_t bytes, Device device) {
   CHECK(!omp_in_parallel(), "memory::allocate: ", bytes,
         " bytes inside a parallel region, where an Error would end the program");
+  if (device == Device::cuda) return gpu::allocate(bytes);
   const size_t rounded = size_class(bytes);
   return {pool().take(rounded), [rounded](std::byte* block) { pool().give_back(block, rounded); }};
 }

@@ -1,6 +1,7 @@
-// Caching allocator: after the second training step nothing comes from the system any more. Freed
-// blocks go to a free list of their size class (eight per power of two from 512 bytes on: at
-// most 12.5 % is wasted) and are handed out again.
+// Caching allocators: after the second training step nothing comes from the system any more. On the
+// host freed blocks go to a free list of their size class (eight per power of two from 512 bytes
+// on: at most 12.5 % is wasted) and are handed out again; on the GPU the driver's pool does the
+// same in the order of the stream (kernels/cuda/memory.cpp).
 #pragma once
 
 #include <cstddef>
@@ -18,23 +19,36 @@ struct Stats {
   int64_t reserved = 0;      // bytes taken from the system
   int64_t system_calls = 0;  // how often the system was asked
 };
-Stats stats();
-void reset_peak();
-void release_cached();  // gives the free lists back to the system
+Stats stats(Device device = Device::cpu);
+void reset_peak();      // of every device
+void release_cached();  // gives what nobody uses back to the system, on every device
 
-// 64-byte aligned, uninitialised. Throws Error when the system has no more; hence not inside an
-// OpenMP region, which an exception must not leave (PerThread in kernels/parallel.h). Thread-safe.
-std::shared_ptr<std::byte> allocate(size_t bytes);
+// 64-byte aligned (256 on the GPU), uninitialised. Throws Error when the system has no more; hence
+// not inside an OpenMP region, which an exception must not leave (PerThread in kernels/parallel.h).
+// Thread-safe. A block on the GPU belongs to the stream of open_gpu(): it may be let go while work
+// queued there still uses it. Work on another stream must be waited for first.
+std::shared_ptr<std::byte> allocate(size_t bytes, Device device = Device::cpu);
 
-// Copies bytes; the ranges may overlap.
+// Within the memory of one device. On the host the ranges may overlap.
 void copy(Cpu&, void* to, const void* from, int64_t bytes);
+void copy(Cuda&, void* to, const void* from, int64_t bytes);
 
-// Kernel workspace: lives until the end of the scope.
+// Host memory to memory of the backend's device. `from` may be changed at once.
+void upload(Cpu&, void* to, const void* from, int64_t bytes);
+void upload(Cuda&, void* to, const void* from, int64_t bytes);
+
+// Memory of the device to host memory, and the bytes are there on return: the host waits for all
+// that was queued. Throws Error when a kernel met bad input since the last time (embedding.h,
+// head_loss.h), which the host cannot know earlier.
+void download(Cpu&, void* to, const void* from, int64_t bytes);
+void download(Cuda&, void* to, const void* from, int64_t bytes);
+
+// Kernel workspace: lives until the end of the scope. span() and [] are for host memory.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count)
-      : storage_(allocate(static_cast<size_t>(count) * sizeof(T))), count_(count) {}
+  explicit Scratch(int64_t count, Device device = Device::cpu)
+      : storage_(allocate(static_cast<size_t>(count) * sizeof(T), device)), count_(count) {}
   T* data() const { return reinterpret_cast<T*>(storage_.get()); }
   std::span<T> span() const { return {data(), static_cast<size_t>(count_)}; }
   T& operator[](int64_t i) const { return data()[i]; }
@@ -43,5 +57,14 @@ class Scratch {
   std::shared_ptr<std::byte> storage_;
   int64_t count_;
 };
+
+// What kernels/cuda/memory.cpp does for the functions above; kernels/cpu/no_gpu.cpp in other
+// builds.
+namespace gpu {
+std::shared_ptr<std::byte> allocate(size_t bytes);
+Stats stats();
+void reset_peak();
+void release_cached();
+}  // namespace gpu
 
 }  // namespace rodimus::memory

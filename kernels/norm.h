@@ -14,6 +14,9 @@ namespace rodimus {
 template <class T>
 void residual_norm_forward(Cpu&, float* s, T* y, float* rstd, const float* x, const T* branch,
                            const float* w, int64_t rows, int64_t dim, float eps);
+template <class T>
+void residual_norm_forward(Cuda&, float* s, T* y, float* rstd, const float* x, const T* branch,
+                           const float* w, int64_t rows, int64_t dim, float eps);
 
 // d = ds + d(rms_norm)(dy);  dx = beta dx + d;  dbranch = T(d);  dw += sum over rows of dy * s *
 // rstd.
@@ -23,6 +26,10 @@ void residual_norm_forward(Cpu&, float* s, T* y, float* rstd, const float* x, co
 // The sum over rows runs over fixed blocks of rows, so it does not depend on the number of threads.
 template <class T>
 void residual_norm_backward(Cpu&, float* dx, T* dbranch, float* dw, const T* dy, const float* ds,
+                            const float* s, const float* w, const float* rstd, int64_t rows,
+                            int64_t dim, float beta);
+template <class T>
+void residual_norm_backward(Cuda&, float* dx, T* dbranch, float* dw, const T* dy, const float* ds,
                             const float* s, const float* w, const float* rstd, int64_t rows,
                             int64_t dim, float beta);
 

@@ -18,7 +18,10 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 //   std sqrt(-2 ln((w0 + 0.5) 2^-32)) times cos, then sin, of 2 pi w1 2^-32.  In double.
 void random_uniform(Cpu&, float* x, int64_t n, float low, float high, uint64_t seed,
                     uint64_t stream);
+void random_uniform(Cuda&, float* x, int64_t n, float low, float high, uint64_t seed,
+                    uint64_t stream);
 void random_normal(Cpu&, float* x, int64_t n, float std, uint64_t seed, uint64_t stream);
+void random_normal(Cuda&, float* x, int64_t n, float std, uint64_t seed, uint64_t stream);
 
 // One number in [0, 1), for host decisions (sampling): 53 bits.
 double random_unit(uint64_t seed, uint64_t stream, uint64_t index);

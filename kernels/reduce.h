@@ -10,11 +10,14 @@ inline constexpr int64_t kReduceBlock = 65536;
 
 // sum of x[i]^2 and sum of x[i], in double. NaN and infinity come through. x (n) f32.
 double sum_of_squares(Cpu&, const float* x, int64_t n);
+double sum_of_squares(Cuda&, const float* x, int64_t n);
 double sum(Cpu&, const float* x, int64_t n);
+double sum(Cuda&, const float* x, int64_t n);
 
 // 64-bit hash of n bytes: equal bytes, equal hash, on any number of threads. Used to check that all
 // ranks hold the same parameters. FNV-1a over 8-byte words (h = (h ^ word) * prime; h ^= h >> 32),
 // starting anew in every block of 4 kReduceBlock bytes; then over n and the block hashes in order.
 uint64_t hash_bytes(Cpu&, const void* data, int64_t bytes);
+uint64_t hash_bytes(Cuda&, const void* data, int64_t bytes);
 
 }  // namespace rodimus

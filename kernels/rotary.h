@@ -17,9 +17,13 @@ struct RotaryDims {
 //   exact as position 1. (Su et al. 2021, arXiv:2104.09864)
 template <class T>
 void rotary_forward(Cpu&, T* y, const T* x, RotaryDims dims);
+template <class T>
+void rotary_forward(Cuda&, T* y, const T* x, RotaryDims dims);
 
 // The transpose, that is the rotation by -a. May be in place.
 template <class T>
 void rotary_backward(Cpu&, T* dx, const T* dy, RotaryDims dims);
+template <class T>
+void rotary_backward(Cuda&, T* dx, const T* dy, RotaryDims dims);
 
 }  // namespace rodimus

@@ -19,11 +19,18 @@ struct ShortConvDims {
 template <class T>
 void short_conv_forward(Cpu&, T* y, const T* x, const float* weight, const float* bias,
                         const T* history, const int32_t* starts, ShortConvDims dims);
+template <class T>
+void short_conv_forward(Cuda&, T* y, const T* x, const float* weight, const float* bias,
+                        const T* history, const int32_t* starts, ShortConvDims dims);
 
 // dx is overwritten, dhistory (may be null) too; dweight and dbias are added to in a fixed order.
 // The pre-activation is recomputed from x.
 template <class T>
 void short_conv_backward(Cpu&, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
+                         const T* x, const float* weight, const float* bias, const T* history,
+                         const int32_t* starts, ShortConvDims dims);
+template <class T>
+void short_conv_backward(Cuda&, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
                          const T* x, const float* weight, const float* bias, const T* history,
                          const int32_t* starts, ShortConvDims dims);
 

@@ -24,11 +24,17 @@ struct SkaDims {
 template <class T>
 void ska_forward(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
                  SkaDims dims);
+template <class T>
+void ska_forward(Cuda&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
+                 SkaDims dims);
 
 // dq (B,T,H,D), dk (B,Tk,Hk,D), dv (B,Tk,Hv,D) in T, overwritten. Sums over queries and heads run
 // in a fixed order that does not depend on the number of threads.
 template <class T>
 void ska_backward(Cpu&, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
+                  const T* o, const float* lse, const int32_t* starts, SkaDims dims);
+template <class T>
+void ska_backward(Cuda&, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
                   const T* o, const float* lse, const int32_t* starts, SkaDims dims);
 
 }  // namespace rodimus

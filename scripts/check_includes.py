@@ -14,7 +14,7 @@ Rules
   op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp and cpu/<op>.cpp,
             or several cpu/<op>_<part>.cpp.
   test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
-            helpers in tests/support/ and tests/simt/ have any name.
+            helpers in tests/support/, tests/simt/ and tests/fakecuda/ have any name.
   guard     a header starts with #pragma once.
   length    no code file is longer than MAX_LINES.
 """
@@ -46,16 +46,16 @@ VENDOR = [
     (r"oneapi/.*|dnnl.*", ["kernels/cpu/"]),
     (r"sentencepiece.*", ["data/", "tests/data/"]),
     (r"xxh.*", ["kernels/"]),
-    (r"nccl\.h", ["dist/nccl", "tests/simt/"]),
+    (r"nccl\.h", ["dist/nccl", "tests/fakecuda/"]),
     (r"cuda.*|cublas.*|curand.*|cub/.*|cooperative_groups.*|mma\.h|nv\w*/.*",
-     ["kernels/cuda/", "dist/nccl", "tests/simt/"]),
+     ["kernels/cuda/", "dist/nccl", "tests/simt/", "tests/fakecuda/"]),
     (r"[a-z]+intrin\.h|arm_neon\.h|arm_sve\.h", ["kernels/"]),
     (r"CLI/.*|toml\+\+/.*|toml\.hpp|toml\+\+\.h", ["train/", "tests/train/"]),
     (r"gtest/.*|gmock/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are vocabulary or tools, not ops.
-INFRASTRUCTURE = {"check", "dtype", "exec", "memory", "parallel", "simd", "xxh64"}
+INFRASTRUCTURE = {"check", "device", "dtype", "exec", "memory", "parallel", "simd", "xxh64"}
 # Ops whose truth is a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 HEADERS = {".h", ".cuh"}
@@ -160,7 +160,7 @@ def check_layout(root, files):
         if (file.suffix in SOURCES or name.endswith("_test.py")) and name not in listed:
             yield f"{name}: listed: no CMakeLists.txt names it"
         if (file.suffix in SOURCES and file.parts[0] == "tests" and
-                file.parts[1] not in ("support", "simt")):
+                file.parts[1] not in ("support", "simt", "fakecuda")):
             ending = "_fuzz" if file.parts[1] == "fuzz" else "_test"
             if not file.stem.endswith(ending):
                 yield f"{name}: test name: sources in this folder are <stem>{ending}.cpp"

@@ -7,9 +7,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--dev]
+usage: scripts/setup.sh [--dev] [--cuda]
 
   --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format, Google Benchmark, shellcheck
+  --cuda  also a CUDA toolkit, where there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ of
+          this folder (1.1 GB). Needs pip, no root, no GPU
 
 Example: sudo scripts/setup.sh
 TEXT
@@ -23,10 +25,46 @@ packages=(
   libsentencepiece-dev              # tokenizer
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libxxhash-dev
   libgtest-dev python3-h5py         # tests: checkpoints must be readable from h5py
+  libboost-context-dev              # tests: the emulator of CUDA kernels
 )
 
+# Where cmake/Cuda.cmake looks too. Prints the compiler's path; fails when there is none.
+find_nvcc() {
+  local root
+  for root in "${CUDAToolkit_ROOT:-}" "${CUDA_HOME:-}"; do
+    if [[ -n $root && -x $root/bin/nvcc ]]; then echo "$root/bin/nvcc"; return; fi
+  done
+  if command -v nvcc; then return; fi
+  for root in "$ROOT/.cuda" /usr/local/cuda; do
+    if [[ -x $root/bin/nvcc ]]; then echo "$root/bin/nvcc"; return; fi
+  done
+  return 1
+}
+
+# .cuda.new becomes .cuda when it is complete, so that a broken download leaves nothing behind.
+install_toolkit() {
+  local new=$ROOT/.cuda.new top library
+  python3 -m pip --version >/dev/null 2>&1 || die "--cuda needs pip: apt-get install python3-pip"
+  say "fetching the CUDA toolkit from PyPI (0.7 GB)"
+  rm -rf "$new" "$ROOT/.cuda"
+  python3 -m pip install -q --no-deps --only-binary=:all: --require-hashes --no-warn-script-location \
+    --disable-pip-version-check --root-user-action=ignore --target "$new" -r "$ROOT/scripts/cuda-requirements.txt" ||
+    die "pip could not fetch the CUDA toolkit (see above); with another toolkit set CUDAToolkit_ROOT"
+  # The layout that nvcc and CMake expect: one root, lib64, and library names without a version.
+  top=$new/nvidia/cu13
+  cp -r "$new"/nvidia/nccl/include "$new"/nvidia/nccl/lib "$top"
+  ln -s lib "$top/lib64"
+  for library in "$top"/lib/lib*.so.*; do
+    ln -s "$(basename "$library")" "${library%%.so.*}.so"
+  done
+  mv "$top" "$ROOT/.cuda"
+  rm -rf "$new"
+}
+
+cuda=
 while (($# > 0)); do
   case $1 in
+    --cuda) cuda=1 ;;
     --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
@@ -34,31 +72,44 @@ while (($# > 0)); do
   shift
 done
 
-if ! command -v dpkg-query >/dev/null; then
-  say "not a Debian system: nothing installed. The build needs the equivalents of: ${packages[*]}"
-  exit 0
+if [[ -n $cuda ]]; then
+  if nvcc=$(find_nvcc); then
+    say "CUDA toolkit: $nvcc"
+    cuda=
+  elif ! python3 -m pip --version >/dev/null 2>&1; then
+    packages+=(python3-pip)
+  fi
 fi
 
-# dpkg-query fails when a package was never known here; the list of installed ones is still right.
-installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null |
-  sed -n 's/^installed //p' || true)
-missing=()
-for package in "${packages[@]}"; do
-  grep -qxF "$package" <<<"$installed" || missing+=("$package")
-done
-((${#missing[@]} > 0)) || exit 0
+install_packages() {
+  local installed package missing=() log
+  if ! command -v dpkg-query >/dev/null; then
+    say "not a Debian system: nothing installed. The build needs the equivalents of: ${packages[*]}"
+    return
+  fi
+  # dpkg-query fails when a package was never known here; the list of installed ones is still right.
+  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null |
+    sed -n 's/^installed //p' || true)
+  for package in "${packages[@]}"; do
+    grep -qxF "$package" <<<"$installed" || missing+=("$package")
+  done
+  ((${#missing[@]} > 0)) || return 0
 
-if [[ $(id -u) -ne 0 ]]; then
-  die "missing packages; as root run: apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-fi
+  if [[ $(id -u) -ne 0 ]]; then
+    die "missing packages; as root run: apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+  fi
 
-say "installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-install() { apt-get install -y -q --no-install-recommends "${missing[@]}" >"$log" 2>&1; }
-# A fresh container has no package lists, an old one has lists that name versions long gone.
-if ! install; then
-  apt-get update -q >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get update failed"; }
-  install || { tail -n 20 "$log" >&2; die "apt-get could not install: ${missing[*]}"; }
-fi
+  say "installing ${missing[*]}"
+  log=$(mktemp)
+  # A fresh container has no package lists, an old one has lists that name versions long gone.
+  if ! apt_install "${missing[@]}" >"$log" 2>&1; then
+    apt-get update -q >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get update failed"; }
+    apt_install "${missing[@]}" >"$log" 2>&1 ||
+      { tail -n 20 "$log" >&2; die "apt-get could not install: ${missing[*]}"; }
+  fi
+  rm -f "$log"
+}
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+
+install_packages
+if [[ -n $cuda ]]; then install_toolkit; fi

@@ -189,20 +189,25 @@ void multiply_widened(const Cpu& exec, GemmDims d, Out* c, const Stored<bf16>& a
 
 }  // namespace
 
-template <class In, class Out>
-void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
+GemmDims checked_gemm_dims(GemmDims d, float beta, DType out) {
   CHECK(d.m >= 0 && d.n >= 0 && d.k >= 0, "gemm: m = ", d.m, ", n = ", d.n, ", k = ", d.k,
         ", need sizes >= 0");
-  CHECK(beta == 0 || (beta == 1 && std::is_same_v<Out, float>), "gemm: beta = ", beta,
+  CHECK(beta == 0 || (beta == 1 && out == DType::f32), "gemm: beta = ", beta,
         ", need 0, or 1 with an f32 output");
-  Stored<In> a_stored{a, d.transpose_a ? d.k : d.m, d.transpose_a ? d.m : d.k, d.lda};
-  Stored<In> b_stored{b, d.transpose_b ? d.n : d.k, d.transpose_b ? d.k : d.n, d.ldb};
-  if (a_stored.ld == 0) a_stored.ld = a_stored.cols;
-  if (b_stored.ld == 0) b_stored.ld = b_stored.cols;
+  const int64_t a_cols = d.transpose_a ? d.m : d.k, b_cols = d.transpose_b ? d.k : d.n;
+  if (d.lda == 0) d.lda = a_cols;
+  if (d.ldb == 0) d.ldb = b_cols;
   if (d.ldc == 0) d.ldc = d.n;
-  CHECK(a_stored.ld >= a_stored.cols && b_stored.ld >= b_stored.cols && d.ldc >= d.n,
-        "gemm: leading dimensions ", d.lda, ", ", d.ldb, ", ", d.ldc, " are below the row lengths ",
-        a_stored.cols, ", ", b_stored.cols, ", ", d.n);
+  CHECK(d.lda >= a_cols && d.ldb >= b_cols && d.ldc >= d.n, "gemm: leading dimensions ", d.lda,
+        ", ", d.ldb, ", ", d.ldc, " are below the row lengths ", a_cols, ", ", b_cols, ", ", d.n);
+  return d;
+}
+
+template <class In, class Out>
+void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
+  d = checked_gemm_dims(d, beta, DTypeOf<Out>::value);
+  const Stored<In> a_stored{a, d.transpose_a ? d.k : d.m, d.transpose_a ? d.m : d.k, d.lda};
+  const Stored<In> b_stored{b, d.transpose_b ? d.n : d.k, d.transpose_b ? d.k : d.n, d.ldb};
   if (d.m == 0 || d.n == 0) return;
   const bool add = beta == 1;
   if (d.k == 0) {
@@ -219,8 +224,6 @@ void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
   if constexpr (std::is_same_v<In, float>) {
     multiply_f32(exec, d, c, a_stored, b_stored, add);
   } else if (has_avx512()) {
-    d.lda = a_stored.ld;
-    d.ldb = b_stored.ld;
     multiply(exec, d, c, a, b, add);
   } else {
     multiply_widened(exec, d, c, a_stored, b_stored, add);

@@ -7,6 +7,7 @@
 
 #include "kernels/reference/gate.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
 #include "tests/support/tolerance.h"
@@ -14,11 +15,16 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
+using testing::in;
+using testing::kDevice;
 using testing::to_complex;
 using testing::to_double;
 using testing::tolerance;
@@ -43,10 +49,10 @@ TYPED_TEST(Gate, SwiGlu) {
     const auto uc = to_complex(u64), zc = to_complex(z64);
     std::vector<double> want(u.size());
     reference::swiglu(want.data(), u64.data(), z64.data(), n);
-    Cpu exec{2};
-    std::vector<T> y(u.size()), du(u.size()), dz(u.size());
-    swiglu_forward(exec, y.data(), u.data(), z.data(), n);
-    swiglu_backward(exec, du.data(), dz.data(), dy.data(), u.data(), z.data(), n);
+    Backend exec = backend(2);
+    Array<T> y(n), du(n), dz(n);
+    swiglu_forward(exec, y.data(), in(u).data(), in(z).data(), n);
+    swiglu_backward(exec, du.data(), dz.data(), in(dy).data(), in(u).data(), in(z).data(), n);
     EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
     EXPECT_TRUE(
         close(to_double(du),
@@ -61,15 +67,15 @@ TYPED_TEST(Gate, SwiGlu) {
 
 TYPED_TEST(Gate, SwiGluOnManyElementsAndThreads) {
   using T = TypeParam;
-  const int64_t n = 70001;
+  const int64_t n = kDevice == Device::cuda ? 7001 : 70001;  // the emulator is slow
   const auto u = cast<T>(testing::normal(n, 1)), z = cast<T>(testing::normal(n, 2, 3));
   const auto u64 = to_double(u), z64 = to_double(z);
   std::vector<double> want(u.size());
   reference::swiglu(want.data(), u64.data(), z64.data(), n);
   for (const int threads : {1, 2, 3}) {
-    Cpu exec{threads};
-    std::vector<T> y(u.size());
-    swiglu_forward(exec, y.data(), u.data(), z.data(), n);
+    Backend exec = backend(threads);
+    Array<T> y(n);
+    swiglu_forward(exec, y.data(), in(u).data(), in(z).data(), n);
     EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
   }
 }
@@ -100,12 +106,12 @@ TYPED_TEST(Gate, Sigmoid) {
     auto want_db =
         complex_step(b64, [&](const ComplexVector& moved) { return loss(zc, moved, xc); });
     for (double& value : want_db) value += 0.5;
-    Cpu exec{2};
-    std::vector<T> y(z.size()), dz(z.size()), dx(z.size());
-    std::vector<float> dbias(bias.size(), 0.5f);
-    sigmoid_gate_forward(exec, y.data(), z.data(), bias.data(), x.data(), rows, dim);
-    sigmoid_gate_backward(exec, dz.data(), dbias.data(), dx.data(), dy.data(), z.data(),
-                          bias.data(), x.data(), rows, dim);
+    Backend exec = backend(2);
+    Array<T> y(n), dz(n), dx(n);
+    Array<float> dbias(dim, 0.5f);
+    sigmoid_gate_forward(exec, y.data(), in(z).data(), in(bias).data(), in(x).data(), rows, dim);
+    sigmoid_gate_backward(exec, dz.data(), dbias.data(), dx.data(), in(dy).data(), in(z).data(),
+                          in(bias).data(), in(x).data(), rows, dim);
     EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
     EXPECT_TRUE(close(to_double(dz), want_dz, tolerance<T>()));
     EXPECT_TRUE(close(to_double(dx), want_dx, tolerance<T>()));
@@ -115,17 +121,18 @@ TYPED_TEST(Gate, Sigmoid) {
 
 TYPED_TEST(Gate, SameBitsOnAnyNumberOfThreads) {
   using T = TypeParam;
-  const int64_t rows = 999, dim = 65, n = rows * dim;
+  const int64_t rows = kDevice == Device::cuda ? 99 : 999, dim = 65, n = rows * dim;
   const auto z = cast<T>(testing::normal(n, 1)), x = cast<T>(testing::normal(n, 2)),
              dy = cast<T>(testing::normal(n, 3));
   const std::vector<float> bias(static_cast<size_t>(dim), 0.25f);
   std::vector<std::vector<float>> dbias;
   for (const int threads : {1, 2, 3}) {
-    Cpu exec{threads};
-    std::vector<T> dz(z.size()), dx(z.size());
-    dbias.emplace_back(bias.size(), 0.0f);
-    sigmoid_gate_backward(exec, dz.data(), dbias.back().data(), dx.data(), dy.data(), z.data(),
-                          bias.data(), x.data(), rows, dim);
+    Backend exec = backend(threads);
+    Array<T> dz(n), dx(n);
+    Array<float> sum(dim, 0.0f);
+    sigmoid_gate_backward(exec, dz.data(), sum.data(), dx.data(), in(dy).data(), in(z).data(),
+                          in(bias).data(), in(x).data(), rows, dim);
+    dbias.push_back(sum.host());
   }
   EXPECT_EQ(dbias[0], dbias[1]);
   EXPECT_EQ(dbias[0], dbias[2]);
@@ -136,8 +143,9 @@ TYPED_TEST(Gate, ExtremesAndNan) {
   const auto z = cast<T>(std::vector<double>{-1000, 1000, -100, 100, NAN, 0});
   const auto x = cast<T>(std::vector<double>{2, 2, 2, 2, 2, NAN});
   const std::vector<double> silu = {0, 1000, 0, 100}, sigmoid = {0, 1, 0, 1};
-  Cpu exec{1};
-  std::vector<T> y(6);
+  Backend exec = backend();
+  Array<T> y_device(6);
+  std::vector<T> y;
   const auto check = [&](const std::vector<double>& gate) {
     for (size_t i = 0; i < 4; ++i)
       EXPECT_EQ(to_f32(y[i]), to_f32(T(static_cast<float>(2 * gate[i]))));
@@ -145,12 +153,14 @@ TYPED_TEST(Gate, ExtremesAndNan) {
     EXPECT_TRUE(std::isnan(to_f32(y[5])));
   };
   // Exact but for f32's 1 + e^-100 = 1 and products that vanish below 1e-37.
-  swiglu_forward(exec, y.data(), x.data(), z.data(), 6);
+  swiglu_forward(exec, y_device.data(), in(x).data(), in(z).data(), 6);
+  y = y_device.host();
   for (auto& value : y)
     if (std::abs(to_f32(value)) < 1e-37f) value = T(0.0f);
   check(silu);
   const std::vector<float> bias(6, 0.0f);
-  sigmoid_gate_forward(exec, y.data(), z.data(), bias.data(), x.data(), 1, 6);
+  sigmoid_gate_forward(exec, y_device.data(), in(z).data(), in(bias).data(), in(x).data(), 1, 6);
+  y = y_device.host();
   for (auto& value : y)
     if (std::abs(to_f32(value)) < 1e-37f) value = T(0.0f);
   check(sigmoid);

@@ -8,13 +8,18 @@
 
 #include "kernels/reference/gemm.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
+using testing::in;
 using testing::to_double;
 
 struct Case {
@@ -71,8 +76,10 @@ void check(const Case& t) {
   reference::gemm(d.m, d.n, d.k, d.transpose_a, d.transpose_b, x.lda, x.ldb, x.ldc, want.data(),
                   a.data(), b.data(), t.beta);
   const auto before = x.c;
-  Cpu exec{t.threads};
-  gemm(exec, d, x.c.data(), x.a.data(), x.b.data(), t.beta);
+  Backend exec = backend(t.threads);
+  Array<Out> c(x.c);
+  gemm(exec, d, c.data(), in(x.a).data(), in(x.b).data(), t.beta);
+  x.c = c.host();
   // k roundings of random sign to f32, then one to the output type.
   const double tolerance = epsilon_of(DTypeOf<Out>::value) +
                            2 * std::sqrt(static_cast<double>(d.k)) * epsilon_of(DType::f32);
@@ -137,11 +144,12 @@ TEST(Gemm, EmptySizes) {
 TEST(Gemm, SameBitsTwice) {
   for (const int threads : {1, 2}) {
     const Case t{.dims = {.m = 70, .n = 33, .k = 3000, .transpose_a = true}, .threads = threads};
-    Operands<float, float> first(t), second(t);
-    Cpu exec{threads};
-    gemm(exec, t.dims, first.c.data(), first.a.data(), first.b.data(), 0);
-    gemm(exec, t.dims, second.c.data(), second.a.data(), second.b.data(), 0);
-    EXPECT_EQ(first.c, second.c);
+    const Operands<float, float> x(t);
+    Array<float> first(x.c), second(x.c);
+    Backend exec = backend(threads);
+    gemm(exec, t.dims, first.data(), in(x.a).data(), in(x.b).data(), 0);
+    gemm(exec, t.dims, second.data(), in(x.a).data(), in(x.b).data(), 0);
+    EXPECT_EQ(first.host(), second.host());
   }
 }
 
@@ -149,14 +157,16 @@ TEST(Gemm, NanComesThrough) {
   const GemmDims d{.m = 9, .n = 17, .k = 40};
   Operands<float, float> x({.dims = d});
   x.a[40 * 4 + 3] = std::numeric_limits<float>::quiet_NaN();
-  Cpu exec{1};
-  gemm(exec, d, x.c.data(), x.a.data(), x.b.data(), 0);
+  Backend exec = backend();
+  Array<float> c(x.c);
+  gemm(exec, d, c.data(), in(x.a).data(), in(x.b).data(), 0);
+  x.c = c.host();
   for (int64_t i = 0; i < d.m * d.n; ++i)
     EXPECT_EQ(std::isnan(x.c[static_cast<size_t>(i)]), i / d.n == 4) << i;
 }
 
 TEST(Gemm, RejectsWhatItCannotDo) {
-  Cpu exec{1};
+  Backend exec = backend();
   float f[16] = {};
   bf16 h[16] = {};
   const GemmDims d{.m = 2, .n = 2, .k = 2};

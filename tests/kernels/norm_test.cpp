@@ -7,6 +7,7 @@
 
 #include "kernels/reference/norm.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
 #include "tests/support/tolerance.h"
@@ -14,11 +15,16 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
+using testing::in;
+using testing::kDevice;
 using testing::to_double;
 using testing::tolerance;
 
@@ -59,12 +65,12 @@ void check_forward(int64_t rows, int64_t dim, bool with_branch, int threads) {
   SCOPED_TRACE(::testing::Message() << rows << " x " << dim << " branch " << with_branch);
   const Problem<T> p(rows, dim);
   const Forward want = reference_forward(p, with_branch);
-  Cpu exec{threads};
-  std::vector<float> s = p.x, rstd(static_cast<size_t>(rows));  // in place
-  std::vector<T> y(p.x.size());
-  residual_norm_forward(exec, with_branch ? s.data() : nullptr, y.data(), rstd.data(),
-                        with_branch ? s.data() : p.x.data(),
-                        with_branch ? p.branch.data() : nullptr, p.w.data(), rows, dim, kEps);
+  Backend exec = backend(threads);
+  Array<float> s(p.x), rstd(rows);  // in place
+  Array<T> y(rows * dim);
+  residual_norm_forward(exec, with_branch ? s.data() : nullptr, y.data(), rstd.data(), s.data(),
+                        with_branch ? in(p.branch).data() : nullptr, in(p.w).data(), rows, dim,
+                        kEps);
   if (with_branch) {
     EXPECT_TRUE(close(to_double(s), want.s, epsilon_of(DType::f32)));
   }
@@ -111,20 +117,22 @@ void check_backward(int64_t rows, int64_t dim, bool with_ds, bool with_dbranch, 
                << rows << " x " << dim << " ds " << with_ds << " beta " << beta);
   const Problem<T> p(rows, dim);
   const Gradients want = reference_backward(p, with_ds);
-  Cpu exec{2};
-  std::vector<float> s(p.x.size()), rstd(static_cast<size_t>(rows));
-  std::vector<T> y(p.x.size()), dbranch(p.x.size());
-  residual_norm_forward(exec, s.data(), y.data(), rstd.data(), p.x.data(), p.branch.data(),
-                        p.w.data(), rows, dim, kEps);
+  Backend exec = backend(2);
+  Array<float> s(rows * dim), rstd(rows);
+  Array<T> y(rows * dim), dbranch(rows * dim);
+  residual_norm_forward(exec, s.data(), y.data(), rstd.data(), in(p.x).data(), in(p.branch).data(),
+                        in(p.w).data(), rows, dim, kEps);
   // beta = 0 must not read dx; with ds it holds ds itself (in place).
-  std::vector<float> dx(p.x.size(), std::numeric_limits<float>::quiet_NaN());
+  Array<float> dx(rows * dim, std::numeric_limits<float>::quiet_NaN());
+  const Array<float> separate_ds(p.ds);
   const std::vector<float> before = cast<float>(testing::normal(rows * dim, 9));
-  if (beta == 1) dx = before;
-  if (with_ds && beta == 0) dx = p.ds;
-  const float* ds = !with_ds ? nullptr : beta == 0 ? dx.data() : p.ds.data();
-  std::vector<float> dw(static_cast<size_t>(dim), 0.25f);
+  if (beta == 1) dx.set(before);
+  if (with_ds && beta == 0) dx.set(p.ds);
+  const float* ds = !with_ds ? nullptr : beta == 0 ? dx.data() : separate_ds.data();
+  Array<float> dw(dim, 0.25f);
   residual_norm_backward(exec, dx.data(), with_dbranch ? dbranch.data() : nullptr, dw.data(),
-                         p.dy.data(), ds, s.data(), p.w.data(), rstd.data(), rows, dim, beta);
+                         in(p.dy).data(), ds, std::as_const(s).data(), in(p.w).data(),
+                         std::as_const(rstd).data(), rows, dim, beta);
   std::vector<double> want_dx = want.dx, want_dw = want.dw;
   for (double& value : want_dw) value += 0.25;
   if (beta == 1)
@@ -146,18 +154,19 @@ TYPED_TEST(Norm, BackwardMatchesComplexStep) {
 
 TYPED_TEST(Norm, SameBitsOnAnyNumberOfThreads) {
   using T = TypeParam;
-  const int64_t rows = 999, dim = 129;
+  // Blocks of rows on every backend; the emulator takes a millisecond a row.
+  const int64_t rows = kDevice == Device::cuda ? 99 : 999, dim = 129;
   const Problem<T> p(rows, dim);
   std::vector<std::vector<float>> dw;
   for (const int threads : {1, 2, 3}) {
-    Cpu exec{threads};
-    std::vector<float> rstd(static_cast<size_t>(rows)), dx(p.x.size());
-    std::vector<T> y(p.x.size());
-    residual_norm_forward<T>(exec, nullptr, y.data(), rstd.data(), p.x.data(), nullptr, p.w.data(),
-                             rows, dim, kEps);
-    dw.emplace_back(static_cast<size_t>(dim), 0.0f);
-    residual_norm_backward<T>(exec, dx.data(), nullptr, dw.back().data(), p.dy.data(), nullptr,
-                              p.x.data(), p.w.data(), rstd.data(), rows, dim, 0);
+    Backend exec = backend(threads);
+    Array<float> rstd(rows), dx(rows * dim), sum(dim, 0.0f);
+    Array<T> y(rows * dim);
+    residual_norm_forward<T>(exec, nullptr, y.data(), rstd.data(), in(p.x).data(), nullptr,
+                             in(p.w).data(), rows, dim, kEps);
+    residual_norm_backward<T>(exec, dx.data(), nullptr, sum.data(), in(p.dy).data(), nullptr,
+                              in(p.x).data(), in(p.w).data(), rstd.data(), rows, dim, 0);
+    dw.push_back(sum.host());
   }
   EXPECT_EQ(dw[0], dw[1]);
   EXPECT_EQ(dw[0], dw[2]);
@@ -167,11 +176,12 @@ TYPED_TEST(Norm, NanStaysInItsRow) {
   using T = TypeParam;
   Problem<T> p(3, 20);
   p.x[25] = std::numeric_limits<float>::quiet_NaN();
-  Cpu exec{1};
-  std::vector<float> rstd(3);
-  std::vector<T> y(p.x.size());
-  residual_norm_forward<T>(exec, nullptr, y.data(), rstd.data(), p.x.data(), nullptr, p.w.data(), 3,
-                           20, kEps);
+  Backend exec = backend();
+  Array<float> rstd(3);
+  Array<T> y_device(60);
+  residual_norm_forward<T>(exec, nullptr, y_device.data(), rstd.data(), in(p.x).data(), nullptr,
+                           in(p.w).data(), 3, 20, kEps);
+  const std::vector<T> y = y_device.host();
   for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(to_f32(y[i])), i / 20 == 1) << i;
 }
 

@@ -1,0 +1,133 @@
+# The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
+#
+#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO: on when nvcc and its headers are found
+#
+# Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
+# scripts/setup.sh --cuda), /usr/local/cuda. Sets
+#   RODIMUS_HAS_CUDA        the program is built with the CUDA backend
+#   RODIMUS_HAS_SIMT        the tests can compile kernels against the emulator (headers, Boost.Context)
+#   RODIMUS_CUDA_INCLUDE    the toolkit's headers
+#   RODIMUS_NVCC            the compiler
+# and defines rodimus_cuda_sources, rodimus_simt_library and rodimus_simt_test.
+set(RODIMUS_CUDA "AUTO" CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON or OFF")
+set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "RODIMUS_CUDA is '${RODIMUS_CUDA}', expected AUTO, ON or OFF")
+endif()
+# SASS for A100, H100 and B200, and PTX of the newest for what comes after.
+set(RODIMUS_CUDA_ARCHITECTURES "80-real;90-real;100" CACHE STRING "GPU architectures, as in CMAKE_CUDA_ARCHITECTURES")
+
+set(RODIMUS_HAS_CUDA OFF)
+set(RODIMUS_HAS_SIMT OFF)
+if(RODIMUS_CUDA STREQUAL "OFF")
+  message(STATUS "CUDA: off, as asked for (RODIMUS_CUDA=OFF)")
+else()
+  find_program(RODIMUS_NVCC nvcc
+    HINTS ${CUDAToolkit_ROOT} ENV CUDAToolkit_ROOT ENV CUDA_HOME
+    PATHS ${CMAKE_SOURCE_DIR}/.cuda /usr/local/cuda
+    PATH_SUFFIXES bin
+    DOC "The CUDA compiler")
+  if(RODIMUS_NVCC)
+    # A link on the PATH may lead elsewhere than to the toolkit; the compiler knows.
+    get_filename_component(cuda_root ${RODIMUS_NVCC} REALPATH)
+    get_filename_component(cuda_root ${cuda_root} DIRECTORY)
+    get_filename_component(cuda_root ${cuda_root} DIRECTORY)
+    find_path(RODIMUS_CUDA_INCLUDE cuda_bf16.h
+      HINTS ${cuda_root}/include ${cuda_root}/targets/x86_64-linux/include NO_DEFAULT_PATH
+      DOC "The headers of the CUDA toolkit")
+  endif()
+  if(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE)
+    set(RODIMUS_HAS_CUDA ON)
+    message(STATUS "CUDA: on, ${RODIMUS_NVCC}, for ${RODIMUS_CUDA_ARCHITECTURES}")
+  elseif(RODIMUS_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "RODIMUS_CUDA=ON, but no CUDA toolkit was found: set CUDAToolkit_ROOT, put "
+      "nvcc on the PATH, or run scripts/setup.sh --cuda")
+  else()
+    message(STATUS "CUDA: off, no toolkit found (CUDAToolkit_ROOT, PATH, .cuda, /usr/local/cuda)")
+  endif()
+endif()
+
+if(RODIMUS_HAS_CUDA)
+  set(CMAKE_CUDA_COMPILER ${RODIMUS_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES ${RODIMUS_CUDA_ARCHITECTURES})
+  if(CCACHE)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  enable_language(CUDA)
+  # CMake 3.25 knows no flags for CUDA_STANDARD 20, which targets take over from CXX_STANDARD.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  set(CUDAToolkit_ROOT ${cuda_root})
+  find_package(CUDAToolkit REQUIRED)
+  if(RODIMUS_BUILD_TESTS)
+    find_package(Boost COMPONENTS context)
+    if(Boost_context_FOUND)
+      set(RODIMUS_HAS_SIMT ON)
+    else()
+      message(FATAL_ERROR "Boost.Context not found; the tests of the CUDA kernels need it: run scripts/setup.sh")
+    endif()
+  endif()
+endif()
+
+# rodimus_cuda_sources(TARGET a.cu ...): adds kernel sources to a target, compiled by nvcc. A register
+# spill is a failed build: it turns a kernel's inner loop into traffic that no count shows.
+function(rodimus_cuda_sources target)
+  target_sources(${target} PRIVATE ${ARGN})
+  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS
+    -Xptxas=--warn-on-spills,--warn-on-local-memory-usage -Werror=all-warnings -lineinfo
+    -Xcompiler=-Wall,-Wextra,-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=
+    # The gates read the device code out of the objects (tests/simt/sass.py).
+    --no-compress)
+  target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+endfunction()
+
+# rodimus_simt_library(NAME a.cu b.cpp ... LINK libraries...): the kernel sources compiled as C++
+# against the emulator, as two libraries: NAME, fast, and NAME_race, whose every load and store is
+# checked and counted. Call it in a directory where the sources are not compiled by nvcc: how CMake
+# compiles a source is a property of source and directory.
+function(rodimus_simt_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINK")
+  set(kernels ${arg_UNPARSED_ARGUMENTS})
+  list(FILTER kernels INCLUDE REGEX "\\.cu$")
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  set(variants plain)
+  if(NOT RODIMUS_SANITIZE)  # AddressSanitizer and the instrumentation of the race build exclude each other
+    list(APPEND variants race)
+  endif()
+  foreach(variant ${variants})
+    set(library ${name})
+    if(variant STREQUAL race)
+      set(library ${name}_race)
+    endif()
+    add_library(${library} STATIC ${arg_UNPARSED_ARGUMENTS})
+    target_compile_definitions(${library} PRIVATE RODIMUS_SIMT)
+    target_include_directories(${library} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    target_compile_options(${library} PRIVATE -Wno-unknown-pragmas)
+    target_link_libraries(${library} PUBLIC rodimus_simt ${arg_LINK})
+    if(variant STREQUAL race)
+      target_compile_options(${library} PRIVATE -fsanitize=thread)  # the emulator is the run-time library
+    endif()
+  endforeach()
+endfunction()
+
+# rodimus_simt_test(kernels/norm_cuda_test LIBRARY [RACE_ONLY] [libraries...]): tests/kernels/norm_cuda_test.cpp
+# linked with LIBRARY and again with LIBRARY_race, two ctest entries; the second ends in _race. RACE_ONLY: just
+# that one.
+function(rodimus_simt_test path library)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "RACE_ONLY" "" "")
+  string(REPLACE "/" "_" name ${path})
+  set(suffixes "" _race)
+  if(arg_RACE_ONLY)
+    set(suffixes _race)
+  endif()
+  foreach(suffix IN LISTS suffixes)
+    if(TARGET ${library}${suffix})
+      add_executable(${name}${suffix} ${CMAKE_SOURCE_DIR}/tests/${path}.cpp)
+      target_link_libraries(${name}${suffix} PRIVATE rodimus_machine ${library}${suffix} rodimus_test_support
+        GTest::gtest_main ${arg_UNPARSED_ARGUMENTS})
+      target_compile_options(${name}${suffix} PRIVATE -O1 -ffp-contract=off)
+      add_test(NAME ${path}${suffix} COMMAND ${name}${suffix})
+      set_tests_properties(${path}${suffix} PROPERTIES TIMEOUT 300)
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,20 @@
+// The GPU of a build without the CUDA backend: none.
+#include "kernels/device.h"
+#include "kernels/memory.h"
+
+namespace rodimus {
+
+Gpus find_gpus() { return {0, "this program was built without the CUDA backend"}; }
+
+Cuda open_gpu(int) { fail("no GPU: ", find_gpus().reason); }
+
+namespace memory::gpu {
+
+std::shared_ptr<std::byte> allocate(size_t) { fail("no GPU: ", find_gpus().reason); }
+Stats stats() { return {}; }
+void reset_peak() {}
+void release_cached() {}
+
+}  // namespace memory::gpu
+
+}  // namespace rodimus

@@ -1,0 +1,46 @@
+// Sums over a warp and over a block, in an order that depends on the block's size alone.
+#pragma once
+
+#include "kernels/cuda/dev.cuh"
+
+namespace rodimus::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kMaxWarps = 32;
+
+// On every lane the same bits: a + b = b + a.
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2)
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  return value;
+}
+
+// Of all threads, on every thread. `partial` is shared, one element a warp; whole warps only.
+template <class T>
+__device__ __forceinline__ T block_sum(T value, T* partial) {
+  const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  value = warp_sum(value);
+  if (threadIdx.x % kWarp == 0) partial[warp] = value;
+  __syncthreads();
+  T sum = partial[0];
+  for (int i = 1; i < warps; ++i) sum += partial[i];
+  __syncthreads();  // partial may be written again
+  return sum;
+}
+
+// Threads for a row of `packs` packs: whole warps, no more than there is work for.
+inline int threads_for(int64_t packs, int most) {
+  const int64_t warps = (packs + kWarp - 1) / kWarp;
+  return static_cast<int>(warps < 1 ? kWarp : warps * kWarp > most ? most : warps * kWarp);
+}
+
+}  // namespace rodimus::cuda

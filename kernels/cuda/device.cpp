@@ -1,0 +1,86 @@
+#include "kernels/device.h"
+
+#include <cublasLt.h>
+
+#include <mutex>
+#include <optional>
+
+#include "kernels/cuda/faults.h"
+#include "kernels/cuda/runtime.h"
+
+namespace rodimus {
+namespace {
+
+// cuBLASLt's recommendation for Hopper; others need less.
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+// mma.sync with bf16 and cp.async.
+constexpr int kOldestMajor = 8;
+
+std::optional<Cuda>& opened() {
+  static std::optional<Cuda> gpu;
+  return gpu;
+}
+
+Cuda open(int index) {
+  const Gpus gpus = find_gpus();
+  if (gpus.count == 0) fail("no GPU: ", gpus.reason);
+  if (index < 0 || index >= gpus.count) {
+    fail("GPU ", index, " is not there: this process sees ", gpus.count,
+         "; start at most one rank per GPU (mpirun -n), or look at CUDA_VISIBLE_DEVICES");
+  }
+  CUDA_CHECK(cudaSetDevice(index));
+  Cuda gpu;
+  gpu.device = index;
+  CUDA_CHECK(cudaDeviceGetAttribute(&gpu.sm_count, cudaDevAttrMultiProcessorCount, index));
+  // Not the default stream, which waits for every other.
+  CUDA_CHECK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+  const cublasStatus_t status = cublasLtCreate(&gpu.blaslt);
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail("cublasLtCreate on GPU ", index, ": ", cublasLtGetStatusString(status));
+  void* memory = nullptr;
+  CUDA_CHECK(cudaMalloc(&memory, kWorkspaceBytes));
+  gpu.workspace = static_cast<std::byte*>(memory);
+  gpu.workspace_bytes = kWorkspaceBytes;
+  CUDA_CHECK(cudaMalloc(&memory, cuda::kFaults * sizeof(cuda::FaultWords)));
+  CUDA_CHECK(cudaMemset(memory, 0xff, cuda::kFaults * sizeof(cuda::FaultWords)));
+  CUDA_CHECK(cudaDeviceSynchronize());  // before work on our stream, which does not wait for it
+  gpu.faults = static_cast<uint64_t*>(memory);
+  return gpu;
+}
+
+}  // namespace
+
+Gpus find_gpus() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {  // without a driver the code differs from system to system
+    (void)cudaGetLastError();
+    return {0, cudaGetErrorString(error)};
+  }
+  if (count == 0) return {0, "the driver shows no device"};
+  int major = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  if (major < kOldestMajor) {
+    return {0, concat("the device has compute capability ", major, ".x, need ", kOldestMajor,
+                      ".0 (Ampere) or later")};
+  }
+  return {count, ""};
+}
+
+Cuda open_gpu(int index) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (!opened()) opened() = open(index);
+  CHECK(opened()->device == index, "open_gpu: GPU ", index, " after GPU ", opened()->device,
+        "; one per process");
+  return *opened();
+}
+
+const Cuda& cuda::gpu_in_use() {
+  CHECK(opened(), "GPU memory before open_gpu()");
+  return *opened();
+}
+
+void wait(Cuda& gpu) { CUDA_CHECK(cudaStreamSynchronize(gpu.stream)); }
+
+}  // namespace rodimus

@@ -1,0 +1,114 @@
+// Whole-array reductions: one block of threads per kReduceBlock elements; the host adds the block
+// results in ascending order, as on the CPU.
+#include "kernels/reduce.h"
+
+#include <vector>
+
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/runtime.h"
+#include "kernels/memory.h"
+
+namespace rodimus {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256;
+
+// Squares and sums in double: an f32 square overflows at 1.8e19.
+template <int N, bool kSquare>
+__global__ void __launch_bounds__(kThreads) sum_kernel(double* sums, const float* x, int64_t n) {
+  SHARED_ARRAY(double, partial, kMaxWarps);
+  const int64_t begin = int64_t{blockIdx.x} * kReduceBlock;
+  const int64_t end = begin + kReduceBlock < n ? begin + kReduceBlock : n;
+  double sum = 0;
+  const auto add = [&](float value) {
+    const double wide = value;
+    sum += kSquare ? wide * wide : wide;
+  };
+  for (int64_t i = begin + threadIdx.x * N; i < end; i += kThreads * N) {
+    if (i + N <= end) {
+      const Pack<N> pack = load<N>(x + i);
+      for (int l = 0; l < N; ++l) add(pack.v[l]);
+    } else {
+      for (int64_t j = i; j < end; ++j) add(x[j]);
+    }
+  }
+  sum = block_sum(sum, partial);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// fnv() of kernels/cpu/reduce.cpp: the hashes must agree.
+constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
+__host__ __device__ inline uint64_t fnv(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * kFnvPrime;
+  return hash ^ (hash >> 32);
+}
+
+// A chain of steps that cannot be cut: a warp per block of bytes loads 32 words together and every
+// lane goes through all of them. `words` counts whole words, `tail` bytes follow.
+__global__ void __launch_bounds__(kWarp)
+    hash_kernel(uint64_t* hashes, const uint64_t* data, int64_t words, int tail) {
+  constexpr int64_t kWords = kReduceBlock / 2;
+  const int64_t begin = int64_t{blockIdx.x} * kWords;
+  const int64_t end = begin + kWords < words ? begin + kWords : words;
+  uint64_t hash = kFnvOffset;
+  for (int64_t first = begin; first < end; first += kWarp) {
+    const int64_t mine = first + threadIdx.x;
+    const uint64_t word = mine < end ? data[mine] : 0;
+    const int count = end - first < kWarp ? static_cast<int>(end - first) : kWarp;
+    for (int i = 0; i < count; ++i) hash = fnv(hash, __shfl_sync(0xffffffffu, word, i));
+  }
+  if (threadIdx.x != 0) return;
+  if (tail > 0 && blockIdx.x == gridDim.x - 1) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(data + words);
+    uint64_t word = 0;  // padded with zeros
+    for (int i = 0; i < tail; ++i) word |= uint64_t{bytes[i]} << (8 * i);
+    hash = fnv(hash, word);
+  }
+  hashes[blockIdx.x] = hash;
+}
+
+template <class R>
+std::vector<R> to_host(Cuda& gpu, const memory::Scratch<R>& results, int64_t count) {
+  std::vector<R> host(static_cast<size_t>(count));
+  memory::download(gpu, host.data(), results.data(), count * static_cast<int64_t>(sizeof(R)));
+  return host;
+}
+
+template <bool kSquare>
+double reduce(Cuda& gpu, const float* x, int64_t n) {
+  const int64_t blocks = (n + kReduceBlock - 1) / kReduceBlock;
+  if (blocks == 0) return 0;
+  const memory::Scratch<double> sums(blocks, Device::cuda);
+  CUDA_CHECK(dev::launch(narrow<unsigned>(blocks), kThreads, 0, gpu.stream,
+                         packs_fit<4>(0, x) ? sum_kernel<4, kSquare> : sum_kernel<1, kSquare>,
+                         sums.data(), x, n));
+  double total = 0;
+  for (const double sum : to_host(gpu, sums, blocks)) total += sum;
+  return total;
+}
+
+}  // namespace
+
+double sum_of_squares(Cuda& gpu, const float* x, int64_t n) { return reduce<true>(gpu, x, n); }
+
+double sum(Cuda& gpu, const float* x, int64_t n) { return reduce<false>(gpu, x, n); }
+
+uint64_t hash_bytes(Cuda& gpu, const void* data, int64_t bytes) {
+  CHECK(reinterpret_cast<uintptr_t>(data) % 8 == 0,
+        "hash_bytes: the address must be a multiple of 8");
+  const int64_t block = kReduceBlock * static_cast<int64_t>(sizeof(float));
+  const int64_t blocks = (bytes + block - 1) / block;
+  uint64_t hash = fnv(kFnvOffset, static_cast<uint64_t>(bytes));  // tells padding from data
+  if (blocks == 0) return hash;
+  const memory::Scratch<uint64_t> hashes(blocks, Device::cuda);
+  CUDA_CHECK(dev::launch(narrow<unsigned>(blocks), kWarp, 0, gpu.stream, hash_kernel, hashes.data(),
+                         static_cast<const uint64_t*>(data), bytes / 8,
+                         static_cast<int>(bytes % 8)));
+  for (const uint64_t part : to_host(gpu, hashes, blocks)) hash = fnv(hash, part);
+  return hash;
+}
+
+}  // namespace rodimus

@@ -1,0 +1,269 @@
+// The CUDA runtime API, as much of it as the host code of kernels/cuda and dist/nccl.cpp calls:
+// linked into tests in place of libcudart. A function that is missing here is a link error.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+#include "tests/fakecuda/work.h"
+#include "tests/simt/emulator.h"
+
+using namespace fakecuda;
+
+namespace {
+
+constexpr int kMultiProcessors = 132;  // of an H100, so that launches are shaped as there
+
+cudaError_t last_error = cudaSuccess;
+cudaError_t result(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+struct Event {
+  WorkPtr recorded;
+};
+Event& event_of(cudaEvent_t handle) { return *reinterpret_cast<Event*>(handle); }
+
+std::map<const std::byte*, size_t> pinned;
+bool is_pinned(const void* pointer) {
+  const auto* p = static_cast<const std::byte*>(pointer);
+  auto found = pinned.upper_bound(p);
+  if (found == pinned.begin()) return false;
+  --found;
+  return p < found->first + found->second;
+}
+
+// What the driver's pool would hold: blocks come and go in the order of the calls.
+struct Pool {
+  uint64_t in_use = 0, reserved = 0;
+  std::map<const void*, size_t> blocks;
+};
+Pool pool;
+const cudaMemPool_t kPool = reinterpret_cast<cudaMemPool_t>(&pool);
+
+// Runs when its turn comes.
+void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (to_device != simt::is_device(to) || from_device != simt::is_device(from)) {
+    mistake("memcpy-kind", "cudaMemcpy: the kind is not that of the pointers");
+    return;
+  }
+  if (to_device) require_device(to, bytes, "cudaMemcpy, destination");
+  if (from_device) require_device(from, bytes, "cudaMemcpy, source");
+  std::memmove(to, from, bytes);
+  if (to_device) simt::mark_written(to, bytes);
+}
+
+}  // namespace
+
+extern "C" {
+
+// ---- Devices and errors ------------------------------------------------------------------------
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device != 0) return result(cudaErrorInvalidDevice);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiProcessors;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = 227 * 1024;
+      return cudaSuccess;
+    default:
+      not_implemented("cudaDeviceGetAttribute " + std::to_string(attribute));
+  }
+}
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return last_error; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory"
+         : error == cudaSuccess             ? "no error"
+                                            : "an error of the fake runtime";
+}
+const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+         : error == cudaSuccess             ? "cudaSuccess"
+                                            : "cudaErrorOfTheFake";
+}
+cudaError_t cudaDeviceSynchronize() {
+  finish_all();
+  return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    not_implemented("cudaFuncSetAttribute " + std::to_string(attribute));
+  }
+  return result(value <= 227 * 1024 ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+// ---- Memory ------------------------------------------------------------------------------------
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  *pointer = simt::device_malloc(bytes);
+  return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFree(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  finish_all();
+  simt::device_free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* into, int device) {
+  *into = kPool;
+  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void*) {
+  if (attribute != cudaMemPoolAttrReleaseThreshold) not_implemented("cudaMemPoolSetAttribute");
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void* value) {
+  if (attribute != cudaMemPoolAttrReservedMemCurrent) not_implemented("cudaMemPoolGetAttribute");
+  *static_cast<uint64_t*>(value) = pool.reserved;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t keep) {
+  pool.reserved = std::max<uint64_t>(pool.in_use, std::min<uint64_t>(pool.reserved, keep));
+  return cudaSuccess;
+}
+cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t,
+                                    cudaStream_t stream) {
+  *pointer = simt::device_malloc(bytes);
+  if (*pointer == nullptr) return result(cudaErrorMemoryAllocation);
+  pool.blocks[*pointer] = bytes;
+  pool.in_use += bytes;
+  pool.reserved = std::max(pool.reserved, pool.in_use);
+  enqueue(stream_of(stream), "cudaMallocFromPoolAsync", [] {});
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  const auto found = pool.blocks.find(pointer);
+  if (found == pool.blocks.end()) {
+    mistake("bad-free", "cudaFreeAsync of what cudaMallocFromPoolAsync did not give");
+    return result(cudaErrorInvalidValue);
+  }
+  pool.in_use -= found->second;
+  pool.blocks.erase(found);
+  enqueue(stream_of(stream), "cudaFreeAsync", [pointer] { simt::device_free(pointer); });
+  return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned flags) {
+  if (flags != cudaHostAllocDefault) not_implemented("cudaHostAlloc with flags");
+  *pointer = std::malloc(bytes);
+  std::memset(*pointer, 0xff, bytes);  // NaN: fresh memory must not look like zeros
+  pinned[static_cast<std::byte*>(*pointer)] = bytes;
+  simt::allow_host(*pointer, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  finish_all();
+  simt::forbid_host(pointer);
+  pinned.erase(static_cast<std::byte*>(pointer));
+  std::free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {  // pageable: staged at the call
+    const auto* begin = static_cast<const std::byte*>(from);
+    auto staged = std::make_shared<std::vector<std::byte>>(begin, begin + bytes);
+    enqueue(stream_of(stream), "cudaMemcpyAsync",
+            [=] { copy_now(to, staged->data(), bytes, kind); });
+    return cudaSuccess;
+  }
+  const WorkPtr work =
+      enqueue(stream_of(stream), "cudaMemcpyAsync", [=] { copy_now(to, from, bytes, kind); });
+  if (kind == cudaMemcpyDeviceToHost && !is_pinned(to))
+    finish(work);  // pageable: returns when done
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  finish(enqueue(stream_of(nullptr), "cudaMemcpy", [=] { copy_now(to, from, bytes, kind); }));
+  return cudaSuccess;
+}
+cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height,
+                              cudaStream_t stream) {
+  enqueue(stream_of(stream), "cudaMemset", [=] {
+    for (size_t row = 0; row < height; ++row) {
+      void* const begin = static_cast<std::byte*>(to) + row * pitch;
+      require_device(begin, width, "cudaMemset");
+      std::memset(begin, value, width);
+      simt::mark_written(begin, width);
+    }
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return cudaMemset2DAsync(to, bytes, value, bytes, 1, stream);
+}
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  return cudaMemsetAsync(to, value, bytes, nullptr);
+}
+
+// ---- Streams and events ------------------------------------------------------------------------
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  *stream = add_stream((flags & cudaStreamNonBlocking) == 0);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  remove_stream(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  finish(stream_of(stream).last);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  maybe_run_some();
+  const WorkPtr& last = stream_of(stream).last;
+  return !last || last->done ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (flags != cudaEventDisableTiming) not_implemented("events that measure time");
+  *event = reinterpret_cast<cudaEvent_t>(new Event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete &event_of(event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event_of(event).recorded = enqueue(stream_of(stream), "cudaEventRecord", [] {});
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (event_of(event).recorded) stream_of(stream).also_after.push_back(event_of(event).recorded);
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  finish(event_of(event).recorded);
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  maybe_run_some();
+  const WorkPtr& recorded = event_of(event).recorded;
+  return !recorded || recorded->done ? cudaSuccess : cudaErrorNotReady;
+}
+
+}  // extern "C"

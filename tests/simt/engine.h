@@ -1,0 +1,184 @@
+// Inside of the emulator: threads as fibers, warps, and the hooks that connect scheduling, memory
+// checks and counting. Kernels reach it through device.h and ptx.cuh, tests through emulator.h.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include "tests/simt/emulator.h"
+
+namespace simt {
+
+using Where = std::source_location;  // a call in a kernel source
+
+inline constexpr size_t kSharedArena = 320 << 10;  // 227 KB dynamic, static arrays, gaps
+inline constexpr size_t kMaxDynamicShared = 227 << 10;
+inline constexpr size_t kStackBytes = 128 << 10;
+inline constexpr int kBarriers = 16;
+inline constexpr unsigned kWholeWarp = 0xffffffffu;
+
+struct Warp;
+enum class State : uint8_t { ready, at_barrier, in_collective, done };
+enum class Op : uint8_t { syncwarp, shuffle, vote, reduce, match, mma, ldmatrix };
+
+struct AsyncCopy {
+  uint32_t to;                 // shared offset
+  const void* from;            // device memory
+  uint32_t bytes, from_bytes;  // the rest is zero-filled
+  bool landed;
+  Where where;
+};
+
+struct Thread {
+  uint3 index;
+  unsigned linear, lane;
+  State state;
+  int barrier;  // it waits at
+  int passed;   // barriers of the whole block so far
+  Where where;  // of the collective or barrier that it waits at or met last
+  Warp* warp;
+  alignas(16) unsigned char in[64], out[64];  // what it brings to and takes from a collective
+  std::vector<AsyncCopy> copies;              // oldest first; the committed ones in groups
+  std::vector<unsigned> groups;
+  void* context;
+  char* stack;
+  void* asan_fake_stack;
+};
+
+struct PendingCollective {
+  unsigned mask, arrived;
+  Op op;
+  Where where;
+};
+struct Warp {
+  Thread* lanes[32];
+  std::vector<PendingCollective> pending;
+};
+
+// scheduler.cpp
+extern thread_local Thread* current;  // null outside of kernels
+extern uint3 block_index;
+extern unsigned char* shared_base;  // null outside of launches
+uint64_t random_number();
+void make_ready(Thread* thread);
+void wait_for_turn(Thread* thread);  // the calling thread runs again after make_ready()
+int live_threads();
+uint3 thread_index() __attribute__((const));  // of the running thread, which never changes for it
+Thread* thread_at(int linear);
+int block_threads();
+std::string describe(const Thread* thread);  // "block (1,0) thread 5"
+cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body,
+                     const void* kernel);
+void reset_barriers();
+
+// warp_ops.cpp and tensor_ops.cpp: what device.h and ptx.cuh stand on
+enum class Shuffle : uint8_t { index, up, down, butterfly };
+uint32_t shuffle(unsigned mask, uint32_t value, Shuffle kind, int operand, int width, Where where);
+unsigned ballot(unsigned mask, bool vote, Where where);
+// A warp-wide reduction of integers, or the lanes that hold the same value.
+enum class Reduction : uint8_t { add, min, max, bit_and, bit_or, bit_xor };
+uint32_t reduce(unsigned mask, uint32_t value, Reduction kind, bool is_signed, Where where);
+uint32_t match_any(unsigned mask, uint64_t value, Where where);
+void mma_bf16(float* d, const uint32_t* a, const uint32_t* b, Where where);
+void mma_tf32(float* d, const uint32_t* a, const uint32_t* b, Where where);
+void ldmatrix(uint32_t* registers, int matrices, bool transposed, uint32_t offset, Where where);
+void cp_async(uint32_t to, const void* from, uint32_t bytes, uint32_t from_bytes, Where where);
+void cp_commit();
+void cp_wait(unsigned groups_left);
+uint32_t to_tf32(float x);
+float flushed(float x);  // .ftz: a subnormal becomes zero
+// Vector accesses, checked for alignment in every build. `to` of a load and `from` of a store are
+// the caller's own variables.
+void load_bytes(void* to, const void* from, size_t bytes, Where where);
+void store_bytes(void* to, const void* from, size_t bytes, Where where);
+
+// collective.cpp
+const char* name_of(Op op);
+// Threads -1: all that have not exited. Returns how many of them voted yes.
+int barrier(int id, int threads, bool vote, Where where);
+void thread_exits(Thread* thread);
+// Meets the other lanes of `mask`; the last to arrive calls complete for all.
+using Complete = void (*)(Warp& warp, unsigned mask, const void* argument);
+void collective(unsigned mask, Op op, Complete complete, const void* argument, Where where);
+
+// shared.cpp
+void reset_shared(size_t dynamic_bytes);
+unsigned char* dynamic_shared();
+void* static_shared(const void* key, size_t bytes, size_t alignment);
+uint32_t shared_offset(const void* pointer, Where where);
+void* shared_at(uint32_t offset, size_t bytes, const char* what, Where where);  // null when outside
+
+// report.cpp. `key` tells places apart: one report for each kind and key.
+void report(const char* kind, const std::string& key, const std::string& message);
+std::string line_of(const Where& where);
+std::string line_of_code(const void* code_address);      // file:line
+std::string function_of_code(const void* code_address);  // demangled name
+
+// access.cpp: every load and store of the kernel comes by here.
+struct Site {  // where an access stands: an address in the code or, for a wrapper, its call
+  const void* code = nullptr;
+  const Where* where = nullptr;
+  bool any_alignment = false;  // the compiler splits it as its alignment demands
+  std::string line() const;
+};
+enum class Access : uint8_t { load, store };
+void on_access(const volatile void* pointer, size_t bytes, Access access, Site site,
+               bool atomic = false);
+void check_access(const volatile void* pointer, size_t bytes, Access access, Site site,
+                  bool atomic = false);  // the same without counting
+
+// memory.cpp: one byte for each word: its low half says which bytes exist, its high half which were
+// written.
+uint8_t* word_state(const volatile void* device_pointer);
+size_t word_number(const volatile void* device_pointer);
+inline constexpr size_t kDeviceArena = size_t{4} << 30;
+bool host_allowed(const volatile void* pointer);
+
+// race.cpp: happens-before by vector clocks.
+struct Stamp {  // one access to a word
+  uint32_t block, clock;
+  uint16_t thread;
+  uint8_t bytes, atomic;  // mask of bytes; 0: no access
+};
+struct Cell {  // last write of a word and some reads
+  uint32_t launch;
+  Stamp write, reads[3];
+};
+Cell& device_cell(const volatile void* pointer);
+void race_start_launch(int threads);
+void race_start_block(uint32_t block);
+void race_arrive(int barrier);
+void race_release_all(int barrier);
+void race_leave(int barrier);
+void race_syncwarp(const Warp& warp, unsigned mask);
+void race_check(Cell& cell, uint8_t bytes, Access access, bool atomic, bool global, Site site);
+void shared_exists(size_t offset, size_t bytes);
+void shared_unwritten(size_t offset, size_t bytes);
+
+// count.cpp
+extern Counters launch_counters;
+void count_access(const volatile void* pointer, size_t bytes, Access access, Site site);
+void count_end_of_block();
+void count_end_of_launch(const void* kernel);
+
+// Checks are on: a race build that was not told otherwise.
+inline bool checking() { return is_race_build() && config.check_races; }
+
+// f(address of word, mask of its bytes) for each 4-byte word that [pointer, pointer + bytes)
+// touches.
+template <class F>
+void for_each_word(const volatile void* pointer, size_t bytes, F f) {
+  const auto begin = reinterpret_cast<uintptr_t>(pointer), end = begin + bytes;
+  for (uintptr_t word = begin & ~uintptr_t{3}; word < end; word += 4) {
+    const unsigned first = word < begin ? unsigned(begin - word) : 0;
+    const unsigned last = word + 4 > end ? unsigned(end - word) : 4;
+    f(word, uint8_t((1u << last) - (1u << first)));
+  }
+}
+
+}  // namespace simt

@@ -1,0 +1,146 @@
+// Device memory: an arena that is never reused, so that a stale pointer stays recognisable, with a
+// gap after each allocation and, for each word, which bytes exist and which were written.
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+#include "tests/simt/engine.h"
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+extern "C" const char __executable_start, _end;  // this program's image, from the linker
+
+namespace simt {
+namespace {
+
+constexpr size_t kGranule = 256, kGap = 256;
+
+struct Arena {
+  unsigned char* memory;
+  uint8_t* states;  // one a word
+  Cell* cells;      // one a word
+  size_t used = 0;
+  std::map<const unsigned char*, size_t> live;  // begin: bytes
+  std::map<const char*, size_t> host;           // memory of the host that kernels may touch
+};
+
+// Address space only: pages get memory when they are touched.
+template <class T>
+T* reserve(size_t count) {
+  void* memory = mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::perror("simt: address space for device memory");
+    std::abort();
+  }
+  return static_cast<T*>(memory);
+}
+
+Arena& arena() {
+  static Arena one{reserve<unsigned char>(kDeviceArena),
+                   reserve<uint8_t>(kDeviceArena / 4),
+                   reserve<Cell>(kDeviceArena / 4),
+                   kGap,
+                   {},
+                   {}};
+  return one;
+}
+
+size_t rounded(size_t bytes) { return (bytes + kGranule - 1) / kGranule * kGranule; }
+
+}  // namespace
+
+void* device_malloc(size_t bytes) {
+  Arena& a = arena();
+  unsigned char* pointer = a.memory + a.used;
+  const size_t taken = rounded(bytes) + kGap;
+  if (bytes > kDeviceArena || a.used + taken > kDeviceArena) {
+    std::fprintf(stderr, "simt: %zu bytes asked for, %zu of %zu used (freed memory stays used)\n",
+                 bytes, a.used, kDeviceArena);
+    std::abort();
+  }
+  a.used += taken;
+  a.live[pointer] = bytes;
+  std::memset(pointer, 0xff, bytes);
+  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
+    *word_state(reinterpret_cast<void*>(word)) |= mask;
+  });
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(pointer + bytes, taken - bytes);
+#endif
+  return pointer;
+}
+
+void device_free(void* pointer) {
+  Arena& a = arena();
+  const auto entry = a.live.find(static_cast<unsigned char*>(pointer));
+  if (entry == a.live.end()) {
+    report("free", "", "device_free of a pointer that is no live allocation");
+    return;
+  }
+  const size_t bytes = entry->second;
+  a.live.erase(entry);
+  for_each_word(pointer, bytes,
+                [](uintptr_t word, uint8_t) { *word_state(reinterpret_cast<void*>(word)) = 0; });
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(pointer, bytes);
+#endif
+  // Whole pages go back to the system; their content is not needed any more.
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(pointer) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(pointer) + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+bool is_device(const void* pointer) {
+  const auto* p = static_cast<const unsigned char*>(pointer);
+  return p >= arena().memory && p < arena().memory + kDeviceArena;
+}
+
+bool in_allocation(const void* pointer, size_t bytes) {
+  const auto* p = static_cast<const unsigned char*>(pointer);
+  auto entry = arena().live.upper_bound(p);
+  if (entry == arena().live.begin()) return false;
+  --entry;
+  return p + bytes <= entry->first + entry->second;
+}
+
+size_t word_number(const volatile void* device_pointer) {
+  return size_t(static_cast<const volatile unsigned char*>(device_pointer) - arena().memory) / 4;
+}
+uint8_t* word_state(const volatile void* device_pointer) {
+  return &arena().states[word_number(device_pointer)];
+}
+Cell& device_cell(const volatile void* pointer) { return arena().cells[word_number(pointer)]; }
+
+void mark_written(const void* pointer, size_t bytes) {
+  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
+    *word_state(reinterpret_cast<void*>(word)) |= uint8_t(mask << 4);
+  });
+}
+void mark_unwritten(const void* pointer, size_t bytes) {
+  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
+    *word_state(reinterpret_cast<void*>(word)) &= uint8_t(~(mask << 4));
+  });
+}
+
+void allow_host(const void* pointer, size_t bytes) {
+  arena().host[static_cast<const char*>(pointer)] = bytes;
+}
+void forbid_host(const void* pointer) { arena().host.erase(static_cast<const char*>(pointer)); }
+
+bool host_allowed(const volatile void* pointer) {
+  const auto* p = const_cast<const char*>(static_cast<const volatile char*>(pointer));
+  if (p >= &__executable_start && p < &_end) return true;  // constants and statics of this program
+  if (current && p >= current->stack && p < current->stack + kStackBytes) return true;
+  auto entry = arena().host.upper_bound(p);
+  if (entry == arena().host.begin()) return false;
+  --entry;
+  return p < entry->first + entry->second;
+}
+
+}  // namespace simt

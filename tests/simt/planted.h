@@ -1,0 +1,47 @@
+// Kernels with planted faults: the emulator must find each of them under every schedule and say
+// nothing of the same kernels without a fault.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/dtype.h"
+
+namespace rodimus::planted {
+
+enum class Bug {
+  none,
+  // rms_norm
+  missing_barrier,      // partial sums are read before all are written
+  barrier_in_branch,    // half of the block never arrives
+  barrier_in_each_arm,  // both sides of a branch wait, each at a barrier of its own
+  past_global_end,      // one iteration too many
+  past_shared_end,      // a slot that does not exist
+  unwritten_shared,     // one warp forgets its slot
+  partial_shuffle,      // half of a warp skips a shuffle of the whole warp
+  two_blocks_one_word,  // neighbouring blocks write the same result
+  // transpose
+  missing_syncwarp,  // a shuffle is taken for a memory barrier
+  // gemm
+  short_wait,            // one pipeline stage too few is waited for
+  missing_tile_barrier,  // other threads' copies are read without a barrier
+  unguarded_copy,        // rows past the edge are copied too
+  early_prefetch,        // a stage is overwritten while slower warps read it
+};
+
+// y = x / rms(x) * w for rows of `dim` (a multiple of 8); rstd[row] = 1 / rms.
+cudaError_t rms_norm(Bug bug, const bf16* x, const float* w, bf16* y, float* rstd, int rows,
+                     int dim, cudaStream_t stream);
+// out = transpose of in, both 32 x 32, by one warp.
+cudaError_t transpose(Bug bug, const float* in, float* out, cudaStream_t stream);
+// c (m x n) = a (m x k) b^T (n x k), k a multiple of 8, n even.
+cudaError_t gemm(Bug bug, const bf16* a, const bf16* b, bf16* c, int m, int n, int k,
+                 cudaStream_t stream);
+
+// Reads in[i], writes out[i] for n threads of one block; for tests with wrong pointers.
+cudaError_t copy_floats(const float* in, float* out, int n, cudaStream_t stream);
+// The same with 16 bytes a thread.
+cudaError_t copy_vectors(const float* in, float* out, int vectors, cudaStream_t stream);
+// Reads device memory from host code, as no program may.
+float read_on_host(const float* device_pointer);
+
+}  // namespace rodimus::planted

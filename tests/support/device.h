@@ -1,0 +1,78 @@
+// Kernel tests run on either backend from the same source: compiled with RODIMUS_TEST_CUDA the
+// arrays lie in GPU memory and the kernels are those for Cuda& (a real GPU, or the emulator with
+// the fake runtime), without it they are host arrays and Cpu&.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/memory.h"
+#include "tests/support/compare.h"
+
+namespace rodimus::testing {
+
+#ifdef RODIMUS_TEST_CUDA
+using Backend = Cuda;
+inline constexpr Device kDevice = Device::cuda;
+inline Backend backend(int /*threads*/ = 1) { return open_gpu(0); }
+#else
+using Backend = Cpu;
+inline constexpr Device kDevice = Device::cpu;
+inline Backend backend(int threads = 1) { return Cpu{threads}; }
+#endif
+
+// An array where the backend's kernels find it.
+template <class T>
+class Array {
+ public:
+  // Nothing was ever written there: the race build reports a kernel that reads it.
+  explicit Array(int64_t count) : count_(count) {
+    (void)backend();  // opens the GPU
+    storage_ = memory::allocate(static_cast<size_t>(bytes()), kDevice);
+  }
+  Array(const std::vector<T>& values)  // NOLINT: the copy on the device is the array
+      : Array(static_cast<int64_t>(values.size())) {
+    set(values);
+  }
+  Array(int64_t count, T value) : Array(std::vector<T>(static_cast<size_t>(count), value)) {}
+
+  int64_t size() const { return count_; }
+  T* data() { return reinterpret_cast<T*>(storage_.get()); }
+  const T* data() const { return reinterpret_cast<const T*>(storage_.get()); }
+
+  void set(const std::vector<T>& values) {
+    CHECK(static_cast<int64_t>(values.size()) == count_, "Array::set: ", values.size(), " of ",
+          count_);
+    Backend exec = backend();
+    memory::upload(exec, data(), values.data(), bytes());
+  }
+  // Waits for the kernels that were started.
+  std::vector<T> host() const {
+    std::vector<T> values(static_cast<size_t>(count_));
+    Backend exec = backend();
+    memory::download(exec, values.data(), data(), bytes());
+    return values;
+  }
+
+ private:
+  int64_t bytes() const { return count_ * static_cast<int64_t>(sizeof(T)); }
+
+  int64_t count_;
+  std::shared_ptr<std::byte> storage_;
+};
+
+// A copy of an input for the length of the call: kernel(exec, out.data(), in(x).data()).
+template <class T>
+Array<T> in(const std::vector<T>& values) {
+  return values;
+}
+
+template <class T>
+std::vector<double> to_double(const Array<T>& x) {
+  return to_double(x.host());
+}
+
+}  // namespace rodimus::testing
