@@ -54,7 +54,9 @@ if(RODIMUS_HAS_CUDA)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
   endif()
   enable_language(CUDA)
-  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")  # CMake 3.25 knows no CUDA_STANDARD 20
+  # CMake 3.25 knows no flags for CUDA_STANDARD 20, which targets take over from CXX_STANDARD.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   set(CUDAToolkit_ROOT ${cuda_root})
   find_package(CUDAToolkit REQUIRED)
   if(RODIMUS_BUILD_TESTS)

@@ -42,4 +42,8 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void*, void*) {}
 void __tsan_vptr_read(void*) {}
+// The host code of a kernel source counts references (shared_ptr).
+int __tsan_atomic32_fetch_add(volatile int* pointer, int value, int) {
+  return __atomic_fetch_add(pointer, value, __ATOMIC_SEQ_CST);
+}
 }
