@@ -41,6 +41,8 @@ def collect(objects, table):
                 continue
             dynamic = table.get(key, {}).get("dynamic_shared", 0)
             row = rows.setdefault(key, {"threads": kernel.threads, "dynamic_shared": dynamic})
+            if kernel.arch in row:
+                problems.append(f"{where}: two kernels of one name: give one of them another")
             row[kernel.arch] = {"registers": kernel.registers, "shared": kernel.shared,
                                 "hmma": kernel.opcodes["HMMA"],
                                 "blocks_per_sm": kernel.blocks_per_sm(dynamic)}
