@@ -8,7 +8,7 @@
 #   RODIMUS_HAS_SIMT        the tests can compile kernels against the emulator (headers, Boost.Context)
 #   RODIMUS_CUDA_INCLUDE    the toolkit's headers
 #   RODIMUS_NVCC            the compiler
-# and defines rodimus_cuda_sources, rodimus_simt_library and rodimus_simt_test.
+# and defines rodimus_cuda_sources, rodimus_cuda_resource_test, rodimus_simt_library and rodimus_simt_test.
 set(RODIMUS_CUDA "AUTO" CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON or OFF")
 set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF)
 if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF)$")
@@ -71,14 +71,27 @@ endif()
 
 # rodimus_cuda_sources(TARGET a.cu ...): adds kernel sources to a target, compiled by nvcc. A register
 # spill is a failed build: it turns a kernel's inner loop into traffic that no count shows.
+set(RODIMUS_CUDA_GATES -Xptxas=--warn-on-spills,--warn-on-local-memory-usage -Werror=all-warnings)
 function(rodimus_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
-  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS
-    -Xptxas=--warn-on-spills,--warn-on-local-memory-usage -Werror=all-warnings -lineinfo
+  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${RODIMUS_CUDA_GATES} -lineinfo
     -Xcompiler=-Wall,-Wextra,-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=
     # The gates read the device code out of the objects (tests/simt/sass.py).
     --no-compress)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+endfunction()
+
+# rodimus_cuda_resource_test(TARGET): a test that the kernels in TARGET use the resources that
+# kernels/cuda/resources.toml says, and no local memory. The target `update_resources` writes the table anew.
+function(rodimus_cuda_resource_test target)
+  set(list ${CMAKE_BINARY_DIR}/cuda_objects.txt)
+  file(GENERATE OUTPUT ${list} CONTENT "$<JOIN:$<FILTER:$<TARGET_OBJECTS:${target}>,INCLUDE,[.]cu[.]o$>,\n>\n")
+  set(check ${SYSTEM_PYTHON} ${CMAKE_SOURCE_DIR}/tests/simt/resources.py
+    --table ${CMAKE_SOURCE_DIR}/kernels/cuda/resources.toml --objects ${list}
+    --nvcc ${CMAKE_CUDA_COMPILER_VERSION})
+  add_test(NAME simt/resources_test COMMAND ${check})
+  add_custom_target(update_resources COMMAND ${check} --update VERBATIM)
+  add_dependencies(update_resources ${target})
 endfunction()
 
 # rodimus_simt_library(NAME a.cu b.cpp ... LINK libraries...): the kernel sources compiled as C++

@@ -44,9 +44,9 @@ __global__ void __launch_bounds__(kThreads)
     if (thread < kThreads / 2) __syncthreads();
   } else if constexpr (bug == Bug::barrier_in_each_arm) {
     if (thread % 2 == 0) {
-      __syncthreads();
+      __syncthreads();  // planted
     } else {
-      __syncthreads();
+      __syncthreads();  // planted
     }
   } else if constexpr (bug != Bug::missing_barrier) {
     __syncthreads();  // all of partial[] is there
@@ -156,7 +156,6 @@ __global__ void __launch_bounds__(kGemmThreads)
       }
     }
   }
-  ptx::cp_wait<0>();
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
 #pragma unroll
