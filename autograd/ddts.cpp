@@ -5,13 +5,6 @@
 
 namespace rodimus {
 
-double ddts_flops(int64_t T, int64_t K, int64_t V) {
-  constexpr int64_t kChunk = 64;
-  const int64_t rest = T % kChunk;
-  const int64_t pairs = T / kChunk * (kChunk * (kChunk + 1) / 2) + rest * (rest + 1) / 2;
-  return 2 * matmul_flops(T, K, V) + matmul_flops(pairs, 1, K + V);
-}
-
 DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var& bias,
                         float key_norm_eps) {
   const int64_t m = qk.value.dim(-1) / 2, rows = qk.value.numel() / (2 * m);

@@ -79,8 +79,4 @@ std::string label_of(const Op& op) {
   return op.in > 0 ? concat(op.name, " ", op.in, " -> ", op.out) : std::string(op.name);
 }
 
-double matmul_flops(int64_t m, int64_t n, int64_t k) {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
-
 }  // namespace rodimus

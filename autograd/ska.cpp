@@ -1,21 +1,9 @@
 #include "kernels/ska.h"
 
-#include <algorithm>
-
 #include "autograd/ops.h"
 #include "kernels/rotary.h"
 
 namespace rodimus {
-
-double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left) {
-  // Query i sees min(i + past, left) earlier keys and itself; the first `growing` ones fewer than
-  // left.
-  const int64_t past = Tk - T;
-  const int64_t growing = left < 0 ? T : std::clamp<int64_t>(left - past, 0, T);
-  const int64_t earlier =
-      growing * past + growing * (growing - 1) / 2 + (T - growing) * std::max<int64_t>(left, 0);
-  return 2 * matmul_flops(earlier + T, 1, width);
-}
 
 Var rotary(Context& ctx, const Var& x, float base, int64_t offset) {
   const RotaryDims dims{x.value.dim(0), x.value.dim(1), x.value.dim(2),
