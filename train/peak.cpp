@@ -7,6 +7,7 @@
 #include "data/progress.h"
 #include "kernels/gemm.h"
 #include "kernels/parallel.h"
+#include "train/placement.h"
 
 namespace rodimus {
 namespace {
@@ -37,6 +38,7 @@ void triad(const Cpu& exec, float* a, const float* b, const float* c, int64_t n)
 
 double measure_gemm_gflops(Exec& exec, DType compute) {
   constexpr int64_t kSize = 1024;
+  if (!has_native_bf16()) compute = DType::f32;
   const Tensor a = convert_to(exec, zeros(exec, {kSize, kSize}), compute);
   Tensor c = Tensor::empty({kSize, kSize}, compute, device_of(exec));
   const double seconds = best_seconds([&] {

@@ -6,7 +6,7 @@
 namespace rodimus {
 
 // Best rate of a large square matrix product in `compute`, in GFLOP/s, over about a quarter of a
-// second.
+// second. bf16 without instructions for it is computed in f32: that rate, without the widening.
 double measure_gemm_gflops(Exec& exec, DType compute);
 
 // Best rate of a = b + factor * c on three f32 arrays of `array_bytes` each, in GB/s; 12 bytes per
