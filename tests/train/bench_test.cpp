@@ -3,12 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <fstream>
 
 #include "kernels/memory.h"
 #include "layers/memory.h"
+#include "tests/train/run_command.h"
 #include "train/commands.h"
 #include "train/placement.h"
 #include "train/step.h"
@@ -192,20 +192,8 @@ class BenchCommand : public ::testing::Test {
     return folder_ / "c.toml";
   }
 
-  // What the command prints to stdout; its errors are thrown or, when all ranks agree on them,
-  // printed.
-  static std::string run(std::vector<std::string> arguments) {
-    CLI::App app{"rodimus"};
-    add_bench_command(app);
-    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last one first
-    ::testing::internal::CaptureStdout();
-    try {
-      app.parse(arguments);
-    } catch (...) {
-      ::testing::internal::GetCapturedStdout();
-      throw;
-    }
-    return ::testing::internal::GetCapturedStdout();
+  static std::string run(const std::vector<std::string>& arguments) {
+    return testing::run_command(add_bench_command, arguments);
   }
 
   static std::string error(const std::vector<std::string>& arguments) {

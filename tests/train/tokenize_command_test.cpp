@@ -1,10 +1,9 @@
 // The command line of `rodimus tokenize`: options reach the job, mistakes are refused.
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
-
 #include "data/shard.h"
 #include "tests/data/temporary_folder.h"
+#include "tests/train/run_command.h"
 #include "train/commands.h"
 
 namespace rodimus {
@@ -13,18 +12,8 @@ namespace {
 using testing::expect_error;
 using testing::TemporaryFolder;
 
-void run(std::vector<std::string> arguments) {
-  CLI::App app{"rodimus"};
-  add_tokenize_command(app);
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last one first
-  ::testing::internal::CaptureStdout();
-  try {
-    app.parse(arguments);
-  } catch (...) {
-    ::testing::internal::GetCapturedStdout();
-    throw;
-  }
-  const std::string summary = ::testing::internal::GetCapturedStdout();
+void run(const std::vector<std::string>& arguments) {
+  const std::string summary = testing::run_command(add_tokenize_command, arguments);
   EXPECT_NE(summary.find("documents"), std::string::npos) << summary;
 }
 
