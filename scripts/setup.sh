@@ -25,7 +25,6 @@ packages=(
   libsentencepiece-dev              # tokenizer
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libxxhash-dev
   libgtest-dev python3-h5py         # tests: checkpoints must be readable from h5py
-  libboost-context-dev              # tests: the emulator of CUDA kernels
 )
 
 # Where cmake/Cuda.cmake looks too. Prints the compiler's path; fails when there is none.
@@ -64,7 +63,7 @@ install_toolkit() {
 cuda=
 while (($# > 0)); do
   case $1 in
-    --cuda) cuda=1 ;;
+    --cuda) cuda=1; packages+=(libboost-context-dev) ;; # tests: the emulator of CUDA kernels
     --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
