@@ -30,18 +30,20 @@ TEST(Profile, TimeBelongsToTheInnermostScope) {
       const Profile::Scope inner(&profile, {"inner"});
       work();
     }
+    work();
   }
   work();
   profile.stop();
   const double all =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   EXPECT_GE(row(profile, "inner", Phase::forward).seconds, 0.002);
+  EXPECT_GE(row(profile, "outer", Phase::forward).seconds, 0.002);  // goes on after the inner one
   EXPECT_GE(profile.rows()[0].seconds, 0.002);
   EXPECT_EQ(label_of(profile.rows()[0].op), "unaccounted");
   double sum = 0;
   for (const Profile::Row& r : profile.rows()) sum += r.seconds;
   EXPECT_EQ(profile.seconds(), sum);
-  // No time twice: the second work() is outside of both scopes.
+  // No time twice: the last work() is outside of both scopes.
   EXPECT_LE(row(profile, "outer", Phase::forward).seconds +
                 row(profile, "inner", Phase::forward).seconds + 0.002,
             all);
