@@ -76,7 +76,8 @@ set(RODIMUS_CUDA_GATES -Xptxas=--warn-on-spills,--warn-on-local-memory-usage -We
 function(rodimus_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
   set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${RODIMUS_CUDA_GATES} -lineinfo
-    -Xcompiler=-Wall,-Wextra,-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=
+    # nvcc hands this to a shell: quotes keep a path with a space whole.
+    "-Xcompiler=-Wall,-Wextra,-fmacro-prefix-map='${CMAKE_SOURCE_DIR}/='"
     # The gates read the device code out of the objects (tests/simt/sass.py).
     --no-compress)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
