@@ -10,6 +10,15 @@
 #include <limits>
 #include <type_traits>
 
+#if defined(__AVX2__)
+// GCC 12 takes the undefined operands inside its AVX-512 functions for mistakes (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
 #include "kernels/dtype.h"
 
 namespace rodimus::simd {
@@ -47,7 +56,18 @@ inline Vec load(const float* p, AllLanes = {}) {
   std::memcpy(&x, p, sizeof(x));
   return x;
 }
-inline Vec widen(VecH half) { return from_bits(__builtin_convertvector(half, VecU) << 16); }
+// GCC makes four instructions of a conversion where the target has one, hence the intrinsics below.
+inline Vec widen(VecH half) {
+#if defined(__AVX512F__)
+  return from_bits(reinterpret_cast<VecU>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(half)))
+                   << 16);
+#elif defined(__AVX2__)
+  return from_bits(reinterpret_cast<VecU>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(half)))
+                   << 16);
+#else
+  return from_bits(__builtin_convertvector(half, VecU) << 16);
+#endif
+}
 inline Vec load(const bf16* p, AllLanes = {}) {
   VecH half;
   std::memcpy(&half, p, sizeof(half));
@@ -70,7 +90,16 @@ inline VecH narrow(Vec x) {
   const VecU u = bits_of(x);
   const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const VecU quiet = (u >> 16) | 0x40u;
-  return __builtin_convertvector(x == x ? rounded : quiet, VecH);
+  const VecU bits = x == x ? rounded : quiet;
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecH>(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(bits)));
+#elif defined(__AVX2__)
+  const auto wide = reinterpret_cast<__m256i>(bits);
+  return reinterpret_cast<VecH>(
+      _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1)));
+#else
+  return __builtin_convertvector(bits, VecH);
+#endif
 }
 inline void store(float* p, Vec x, AllLanes = {}) { std::memcpy(p, &x, sizeof(x)); }
 inline void store(bf16* p, Vec x, AllLanes = {}) {
@@ -111,8 +140,35 @@ inline Vec fold_max(Vec x) {
 inline float reduce_max(Vec x) { return fold_max<kLanes / 2>(x)[0]; }
 
 // The second operand where they are unordered: max(limit, x) keeps a NaN in x.
-inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
-inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+// a * b + c, rounded once where the target can. For sums whose bits must not depend on the code
+// around them: whether GCC contracts does.
+inline Vec multiply_add(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 inline Vec abs(Vec x) { return from_bits(bits_of(x) & 0x7fffffffu); }
 inline Vec sqrt(Vec x) {
   Vec y;
@@ -120,22 +176,30 @@ inline Vec sqrt(Vec x) {
   return y;
 }
 
-// e^x. Below -103.97 it is 0, above 88.73 infinity, denormal results are right.
-//   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q interpolated at Chebyshev nodes
+inline constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
+inline constexpr float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer in the
+                                              // low bits
+
+// e^x = 2^n power; `shifted` is n + kRound. |x| at most 104.
+//   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r (1 + r q(r)), q interpolated at Chebyshev nodes
 //   (1e-8 relative).
-inline Vec exp(Vec x) {
-  const Vec clamped = max(broadcast(-104.0f), min(broadcast(89.0f), x));
-  // Adding 1.5 * 2^23 leaves n, rounded to nearest, in the low bits.
-  const float kRound = 12582912.0f;
-  const Vec shifted = clamped * 1.44269504f + kRound;
-  const Vec n = shifted - kRound;
+struct Exponential {
+  Vec shifted, power;
+};
+inline Exponential exponential(Vec x) {
+  const Vec shifted = x * kLog2e + kRound, n = shifted - kRound;
   // ln 2 in two parts; n times the first is exact.
-  const Vec r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Vec q = r * 0.0013926250f + 0.0083632329f;
   q = q * r + 0.0416665524f;
   q = q * r + 0.1666657627f;
   q = q * r + 0.5f;
-  const Vec power = (q * (r * r) + r) + 1.0f;
+  return {shifted, (q * r + 1.0f) * r + 1.0f};
+}
+
+// e^x. Below -103.97 it is 0, above 88.73 infinity, denormal results are right.
+inline Vec exp(Vec x) {
+  const auto [shifted, power] = exponential(max(broadcast(-104.0f), min(broadcast(89.0f), x)));
   // 2^n as two factors, because n runs from -150 to 128 and 2^n alone has no f32 outside -126 ..
   // 127.
   const VecU whole = bits_of(shifted) - bits_of(broadcast(kRound)) + 256u;  // n + 256 > 0
@@ -143,51 +207,64 @@ inline Vec exp(Vec x) {
   return power * from_bits((half - 1u) << 23) * from_bits((whole - half - 1u) << 23);
 }
 
-// sigmoid(x) and 1 - sigmoid(x), each to full relative accuracy.
+// e^x for less: 0 below -87.68, where e^x is denormal or nearly, infinity above 88.37.
+inline Vec exp_normal(Vec x) {
+  const auto [shifted, power] = exponential(max(broadcast(-88.0f), min(broadcast(89.0f), x)));
+  // n = -127 gives the bits of 0, n = 128 those of infinity.
+  return power * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
+}
+
+// sigmoid(x) and 1 - sigmoid(x), each to full relative accuracy, and 0 where it is denormal.
 struct SigmoidPair {
   Vec value, complement;
 };
 inline SigmoidPair sigmoid_pair(Vec x) {
-  const Vec e = exp(-abs(x));
+  const Vec e = exp_normal(-abs(x));
   const Vec large = 1.0f / (1.0f + e), small = e * large;
   return {x < 0.0f ? small : large, x < 0.0f ? large : small};
 }
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
-inline Vec silu(Vec x) { return x / (1.0f + exp(-x)); }
+inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp_normal(-x)); }
+inline Vec silu(Vec x) { return x / (1.0f + exp_normal(-x)); }
 // d silu / dx, given sigmoid(x).
 inline Vec silu_slope(Vec x, Vec sigmoid_x) { return sigmoid_x * (1.0f + x * (1.0f - sigmoid_x)); }
 
-// Natural logarithm; log(0) = -inf, negative gives NaN.
+// Natural logarithm of a positive normal number; infinity and NaN stay.
 //   x = 2^n f, f in [sqrt(1/2), sqrt(2));  log f = 2 atanh(s), s = (f - 1) / (f + 1).
-inline Vec log(Vec x) {
-  const auto tiny = x < std::numeric_limits<float>::min();
-  const VecU u = bits_of(tiny ? x * 0x1p23f : x);
-  const VecU offset = u - 0x3f3504f3u;  // bits of sqrt(1/2)
-  // Arithmetic shift of the biased difference: n may be negative.
-  const VecU n_bits = ((offset >> 23) ^ 0x100u) - 0x100u;
+inline Vec log_normal(Vec x) {
+  const VecU offset = bits_of(x) - 0x3f3504f3u;  // bits of sqrt(1/2)
   using VecI = int32_t __attribute__((vector_size(4 * kLanes)));
-  const Vec n = __builtin_convertvector(reinterpret_cast<VecI>(n_bits), Vec) -
-                (tiny ? broadcast(23.0f) : Vec{});
+  // Arithmetic shift of the difference: n may be negative.
+  const Vec n = __builtin_convertvector(reinterpret_cast<VecI>(offset) >> 23, Vec);
   const Vec f = from_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
   const Vec s = f / (f + 2.0f), z = s * s;
   Vec p = z * 0.1479284018f + 0.1999432743f;
   p = p * z + 0.3333334327f;
   // log f = f - s * (f - 2 s^2 p): keeps f exact, the correction is small.
   const Vec y = n * 0.693359375f + (n * -2.12194440e-4f - s * (f - 2.0f * z * p) + f);
-  const float kInfinity = std::numeric_limits<float>::infinity();
-  const Vec finite = x < kInfinity ? y : x;  // +inf and NaN stay
-  const Vec positive = x < 0.0f ? broadcast(std::numeric_limits<float>::quiet_NaN()) : finite;
-  return x == 0.0f ? broadcast(-kInfinity) : positive;
+  return x < std::numeric_limits<float>::infinity() ? y : x;
 }
 
-// log(1 + e) for e in [0, 1], to full relative accuracy: 2 atanh(e / (2 + e)).
+// Natural logarithm; log(0) = -inf, negative gives NaN.
+inline Vec log(Vec x) {
+  const auto tiny = x < std::numeric_limits<float>::min();
+  const Vec y = log_normal(tiny ? x * 0x1p23f : x) - (tiny ? broadcast(15.9423847f) : Vec{});
+  const Vec positive = x < 0.0f ? broadcast(std::numeric_limits<float>::quiet_NaN()) : y;
+  return x == 0.0f ? broadcast(-std::numeric_limits<float>::infinity()) : positive;
+}
+
+// log(1 + e) for e in [0, 1], within 2e-7 relative: e times a polynomial in e - 1/2, interpolated
+// at Chebyshev nodes (3e-8). No division.
 inline Vec log1p_unit(Vec e) {
-  const Vec s = e / (2.0f + e), z = s * s;
-  Vec p = z * 0.1161512807f + 0.1085271388f;
-  p = p * z + 0.1429621279f;
-  p = p * z + 0.1999985278f;
-  p = p * z + 0.3333333433f;
-  return 2.0f * (s + s * z * p);
+  const Vec c = e - 0.5f;
+  Vec p = c * 5.12610236e-3f - 8.56965594e-3f;
+  p = p * c + 1.16395755e-2f;
+  p = p * c - 2.02303398e-2f;
+  p = p * c + 3.66256051e-2f;
+  p = p * c - 6.77111894e-2f;
+  p = p * c + 1.32609501e-1f;
+  p = p * c - 2.88526684e-1f;
+  p = p * c + 8.10930192e-1f;
+  return e * p;
 }
 
 // log(1 + e^x).

@@ -1,4 +1,6 @@
-// Tempered selection: softplus, sigmoid and a power per element, all from one exponential each.
+// Tempered selection: softplus, sigmoid and a power per element, from three exponentials. A row
+// goes through several short loops with the values between them in L1: in one long loop each
+// element is a chain of 200 cycles, of which a core has room for two at a time.
 #include "kernels/ddts_gates.h"
 
 #include <cmath>
@@ -11,46 +13,61 @@ namespace {
 
 using simd::Vec;
 
-// sel = softplus(x), tau = sigmoid(z), power = sel^tau and what their gradients need.
-struct Gates {
-  Vec sel, log_sel;
-  Vec dsel;      // d sel / dx = sigmoid(x)
-  Vec dlog_sel;  // d log(sel) / dx = sigmoid(x) / sel
-  Vec tau, one_minus_tau;
-  Vec power;
-
-  Gates(Vec x, Vec z) {
-    const Vec e = simd::exp(-simd::abs(x));
-    const Vec large = 1.0f / (1.0f + e);
-    sel = simd::max(Vec{}, x) + simd::log1p_unit(e);
-    dsel = x < 0.0f ? e * large : large;
-    // Far to the left sel underflows and the ratio is 0 / 0, so the series in e = e^x takes over
-    // (next term e^2, below 1e-8): log sel = x - e / 2, ratio = 1 - e / 2. The floor keeps
-    // tau * log sel from being 0 * -inf.
-    const auto left = x < -10.0f;
-    log_sel = simd::max(simd::broadcast(-3e38f), left ? x - 0.5f * e : simd::log(sel));
-    dlog_sel = left ? 1.0f - 0.5f * e : dsel / sel;
-    const simd::SigmoidPair t = simd::sigmoid_pair(z);
-    tau = t.value;
-    one_minus_tau = t.complement;
-    power = simd::exp(tau * log_sel);
-  }
-};
-
-template <class T>
+// sel = softplus(x), tau = sigmoid(z) of one row, and where wanted what their gradients need:
+// dsel = d sel / dx = sigmoid(x), dlog_sel = d log(sel) / dx = sigmoid(x) / sel,
+// dtau = d tau / dz = tau (1 - tau).
 struct GateRow {
-  const T* gates;
-  const float* bias;
+  static constexpr int64_t kArrays = 6;
   int64_t m;
+  float *sel, *log_sel, *tau, *dsel, *dlog_sel, *dtau;
 
+  GateRow(float* workspace, int64_t count)  // (kArrays, m)
+      : m(count),
+        sel(workspace),
+        log_sel(workspace + m),
+        tau(workspace + 2 * m),
+        dsel(workspace + 3 * m),
+        dlog_sel(workspace + 4 * m),
+        dtau(workspace + 5 * m) {}
+
+  // gates (2m) of the row, bias (2m) or null.
+  template <bool kSlopes, class T>
+  void compute(const T* gates, const float* bias) const {
+    const auto gate = [&](int64_t i, auto lanes) {
+      const Vec x = simd::load(gates + i, lanes);
+      return bias == nullptr ? x : x + simd::load(bias + i, lanes);
+    };
+    float* const exponential = tau;  // e^-|x|, until tau is made
+    simd::for_lanes(m, [&](int64_t i, auto lanes) {
+      const Vec x = gate(i, lanes), e = simd::exp_normal(-simd::abs(x));
+      simd::store(exponential + i, e, lanes);
+      simd::store(sel + i, simd::max(Vec{}, x) + simd::log1p_unit(e), lanes);
+    });
+    simd::for_lanes(m, [&](int64_t i, auto lanes) {
+      const Vec x = gate(i, lanes), e = simd::load(exponential + i, lanes);
+      const Vec selected = simd::load(sel + i, lanes);
+      // Far to the left sel underflows and the ratio is 0 / 0, so the series in e = e^x takes over
+      // (next term e^2, below 1e-8): log sel = x - e / 2, ratio = 1 - e / 2. The floor keeps
+      // tau * log sel from being 0 * -inf.
+      const auto left = x < -10.0f;
+      const Vec logarithm = left ? x - 0.5f * e : simd::log_normal(selected);
+      simd::store(log_sel + i, simd::max(simd::broadcast(-1e30f), logarithm), lanes);
+      if constexpr (kSlopes) {
+        const Vec large = 1.0f / (1.0f + e), slope = x < 0.0f ? e * large : large;
+        simd::store(dsel + i, slope, lanes);
+        simd::store(dlog_sel + i, left ? 1.0f - 0.5f * e : slope / selected, lanes);
+      }
+    });
+    simd::for_lanes(m, [&](int64_t i, auto lanes) {
+      const simd::SigmoidPair t = simd::sigmoid_pair(gate(m + i, lanes));
+      simd::store(tau + i, t.value, lanes);
+      if constexpr (kSlopes) simd::store(dtau + i, t.value * t.complement, lanes);
+    });
+  }
+  // sel^tau.
   template <class Lanes>
-  Gates operator()(int64_t i, Lanes lanes) const {
-    Vec x = simd::load(gates + i, lanes), z = simd::load(gates + m + i, lanes);
-    if (bias != nullptr) {
-      x += simd::load(bias + i, lanes);
-      z += simd::load(bias + m + i, lanes);
-    }
-    return {x, z};
+  Vec power(int64_t i, Lanes lanes) const {
+    return simd::exp_normal(simd::load(tau + i, lanes) * simd::load(log_sel + i, lanes));
   }
 };
 
@@ -70,17 +87,21 @@ template <class T>
 void ddts_gates_forward(Cpu& exec, T* q, T* k, float* g, const T* qk, const T* gates,
                         const float* bias, DdtsGatesDims dims) {
   const int64_t m = dims.m;
+  const PerThread<float> workspace(exec, GateRow::kArrays * m);
   parallel_rows(exec, dims.rows, 2 * m, [&](int64_t begin, int64_t end) {
+    const GateRow row(workspace.mine(), m);
     for (int64_t r = begin; r < end; ++r) {
       const T *q_in = qk + 2 * m * r, *k_in = q_in + m;
       const float norm = norm_of(k_in, m);
       const float inverse = 1.0f / (norm < dims.key_norm_eps ? dims.key_norm_eps : norm);
-      const GateRow<T> gate{gates + 2 * m * r, bias, m};
+      row.compute<false>(gates + 2 * m * r, bias);
+      T *q_out = q + r * m, *k_out = k + r * m;
+      float* g_out = g + r * m;
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
-        const Gates value = gate(i, lanes);
-        simd::store(q + r * m + i, simd::load(q_in + i, lanes), lanes);
-        simd::store(k + r * m + i, simd::load(k_in + i, lanes) * inverse * value.power, lanes);
-        simd::store(g + r * m + i, -value.sel * value.tau, lanes);
+        simd::store(q_out + i, simd::load(q_in + i, lanes), lanes);
+        simd::store(k_out + i, simd::load(k_in + i, lanes) * inverse * row.power(i, lanes), lanes);
+        const Vec sel = simd::load(row.sel + i, lanes), tau = simd::load(row.tau + i, lanes);
+        simd::store(g_out + i, -sel * tau, lanes);
       });
     }
   });
@@ -93,9 +114,10 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
                          const float* dg, const T* qk, const T* gates, const float* bias,
                          DdtsGatesDims dims) {
   const int64_t m = dims.m;
-  const PerThread<float> workspace(exec, m);
+  const PerThread<float> workspace(exec, (GateRow::kArrays + 1) * m);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* dbias_part) {
-    float* dn = workspace.mine();
+    const GateRow row(workspace.mine(), m);
+    float* dn = workspace.mine() + GateRow::kArrays * m;
     const auto store_gate = [&](T* out, float* sum, Vec value, auto lanes) {
       simd::store(out, value, lanes);
       simd::store(sum, simd::load(sum, lanes) + value, lanes);
@@ -105,28 +127,30 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
       const float norm = norm_of(k_in, m);
       const bool clamped = norm < dims.key_norm_eps;
       const float inverse = 1.0f / (clamped ? dims.key_norm_eps : norm);
-      const GateRow<T> gate{gates + 2 * m * r, bias, m};
+      row.compute<true>(gates + 2 * m * r, bias);
+      const T *dq_in = dq + r * m, *dk_in = dk + r * m;
+      const float* dg_in = dg + r * m;
+      T *dq_out = dqk + 2 * m * r, *dgate_out = dgates + 2 * m * r;
       Vec along{};
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
-        const Gates value = gate(i, lanes);
-        const Vec n = simd::load(k_in + i, lanes) * inverse;
-        const Vec dkp = simd::load(dk + r * m + i, lanes) * value.power;
-        const Vec dg_i = simd::load(dg + r * m + i, lanes);
-        const Vec dlog = dkp * n;  // d loss / d log p
+        const Vec dkp = simd::load(dk_in + i, lanes) * row.power(i, lanes);
+        const Vec dlog = dkp * (simd::load(k_in + i, lanes) * inverse);  // d loss / d log p
+        const Vec dg_i = simd::load(dg_in + i, lanes);
         along += dlog;
         simd::store(dn + i, dkp, lanes);
-        simd::store(dqk + 2 * m * r + i, simd::load(dq + r * m + i, lanes), lanes);
-        store_gate(dgates + 2 * m * r + i, dbias_part + i,
-                   value.tau * (dlog * value.dlog_sel - dg_i * value.dsel), lanes);
-        const Vec dtau = dlog * value.log_sel - dg_i * value.sel;
-        store_gate(dgates + 2 * m * r + m + i, dbias_part + m + i,
-                   dtau * (value.tau * value.one_minus_tau), lanes);
+        simd::store(dq_out + i, simd::load(dq_in + i, lanes), lanes);
+        const Vec dsel =
+            dlog * simd::load(row.dlog_sel + i, lanes) - dg_i * simd::load(row.dsel + i, lanes);
+        store_gate(dgate_out + i, dbias_part + i, simd::load(row.tau + i, lanes) * dsel, lanes);
+        const Vec dtau =
+            dlog * simd::load(row.log_sel + i, lanes) - dg_i * simd::load(row.sel + i, lanes);
+        store_gate(dgate_out + m + i, dbias_part + m + i, dtau * simd::load(row.dtau + i, lanes),
+                   lanes);
       });
       const float projection = clamped ? 0.0f : simd::reduce_add(along);
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
         const Vec n = simd::load(k_in + i, lanes) * inverse;
-        simd::store(dqk + 2 * m * r + m + i, (simd::load(dn + i, lanes) - n * projection) * inverse,
-                    lanes);
+        simd::store(dq_out + m + i, (simd::load(dn + i, lanes) - n * projection) * inverse, lanes);
       });
     }
   };

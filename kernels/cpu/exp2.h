@@ -6,12 +6,9 @@
 
 namespace rodimus::simd {
 
-inline constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
-
 // 2^x for x <= 126, within 1e-7 relative; 0 below -126. NaN in, NaN out.
 //   x = n + f, |f| <= 1/2; 2^f is a polynomial interpolated at Chebyshev nodes, 2^0 = 1 exactly.
 inline Vec exp2(Vec x) {
-  const float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves n in the low bits
   const Vec shifted = x + kRound;
   const Vec f = x - (shifted - kRound);
   Vec p = f * 1.54614449e-4f + 1.3400428e-3f;

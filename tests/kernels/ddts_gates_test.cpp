@@ -160,9 +160,9 @@ TEST(DdtsGatesExtremes, AllPairsOfExtremeGates) {
     const auto at = static_cast<size_t>(i);
     const double gate = p.gates[at], tempering = p.gates[static_cast<size_t>(m + i)];
     SCOPED_TRACE(::testing::Message() << "select " << gate << " tau " << tempering);
-    // -inf counts as the least f32. In f32 tau may be 0, and 0^0 = 1.
+    // -inf counts as -1e30. In f32 tau may be 0, and 0^0 = 1.
     const double tau = static_cast<float>(1 / (1 + std::exp(-tempering)));
-    const double log_sel = gate < -30 ? std::max(gate, -3e38) : std::log(reference::softplus(gate));
+    const double log_sel = gate < -30 ? std::max(gate, -1e30) : std::log(reference::softplus(gate));
     const double k = p.qk[static_cast<size_t>(m + i)] / std::sqrt(squares);
     const double want_k = k * std::exp(tau * log_sel);
     // exp(y) carries the rounding of y, up to 100 here, as a relative error.

@@ -261,6 +261,7 @@ TYPED_TEST(ShortConv, SameBitsOnAnyNumberOfThreads) {
   const auto one = run(p, true, 1);
   for (const int threads : {2, 3}) {
     const auto more = run(p, true, threads);
+    EXPECT_EQ(to_double(one.y), to_double(more.y));
     EXPECT_EQ(one.dweight, more.dweight);
     EXPECT_EQ(one.dbias, more.dbias);
     EXPECT_EQ(to_double(one.dx), to_double(more.dx));
