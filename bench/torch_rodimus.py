@@ -2,10 +2,13 @@
 """The peer: one training step of Rodimus / Rodimus+ as a PyTorch user would write it.
 
     bench/torch_rodimus.py --preset small --steps 5 [--dtype bf16] [--compile] [--threads 2]
+    bench/torch_rodimus.py --preset small --weights FILE.safetensors --tokens FILE.bin
 
-The same model and the same work as `rodimus bench`: chunked DDTS (64 tokens a chunk, sub-chunks of
+The same model and the same work as `rodimus train`: chunked DDTS (64 tokens a chunk, sub-chunks of
 16 so that no decay overflows), sliding-window attention over one shared key, gradient clipping,
-AdamW. Prints one JSON line: tokens per second of the median step, loss, number of parameters.
+AdamW. Prints one JSON line: tokens per second of the median step, loss, number of parameters. With
+--weights only the loss (f32) of the first T + 1 tokens (uint16) under the weights of a checkpoint,
+which have the authors' names; bench/compare.py checks it against `rodimus eval`.
 Needs only PyTorch, 1.13 or newer; the wheel from PyPI brings MKL. Debian's
 python3-torch is slow until libopenblas0-pthread replaces the reference BLAS it calls.
 """
@@ -169,6 +172,48 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+# Our names and the authors', of a block and of the model.
+BLOCK_NAMES = {
+    "norm1": "mixer_norm", "mixer.fc": "mixer.fc", "mixer.conv": "mixer.inner_mixer.short_conv.conv1d",
+    "mixer.qk": "mixer.inner_mixer.in_proj", "mixer.gates": "mixer.inner_mixer.mem_gate_proj",
+    "mixer.b0": "mixer.inner_mixer.ch_gate_proj.0", "mixer.b1": "mixer.inner_mixer.ch_gate_proj.1",
+    "mixer.residual_weight": "mixer.inner_mixer.residual_weight", "mixer.norm": "mixer.act_norm",
+    "mixer.out": "mixer.out_proj", "norm2": "attn_norm", "attention.q": "attn.q_proj",
+    "attention.k": "attn.k_proj", "attention.v": "attn.v_proj", "attention.out": "attn.out_proj",
+    "norm3": "ffn_norm", "fc": "ffn.fc", "out": "ffn.out_proj",
+}
+
+
+def authors_name(name):
+    """blocks.3.mixer.fc.weight -> model.layers.3.mixer.fc.weight"""
+    if name.startswith("blocks."):
+        _, block, rest = name.split(".", 2)
+        stem, _, kind = rest.rpartition(".") if rest not in BLOCK_NAMES else (rest, "", "")
+        return f"model.layers.{block}.{BLOCK_NAMES[stem]}" + (f".{kind}" if kind else "")
+    return {"embedding.weight": "model.embeddings.weight", "norm.weight": "model.norm_f.weight"}[name]
+
+
+def load_weights(model, path):
+    """Every parameter from an f32 safetensors file; both must hold the same names and shapes."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = bytearray(file.read())
+    for name, p in model.named_parameters():
+        entry = header.pop(authors_name(name))
+        begin, end = entry["data_offsets"]
+        values = torch.frombuffer(data, dtype=torch.float32, offset=begin, count=(end - begin) // 4)
+        p.data.copy_(values.view(p.shape))
+    if header:
+        raise SystemExit(f"torch_rodimus.py: {path} holds what this model lacks: {sorted(header)}")
+
+
+def evaluate(model, path, T):
+    with open(path, "rb") as file:
+        tokens = torch.frombuffer(bytearray(file.read(2 * (T + 1))), dtype=torch.int16).long() & 0xFFFF
+    with torch.no_grad():
+        return model(tokens[None, :-1], tokens[None, 1:]).item()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="small", choices=PRESETS)
@@ -178,13 +223,22 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--compile", action="store_true", help="torch.compile (PyTorch 2)")
+    parser.add_argument("--weights", help="safetensors file: print the loss of --tokens")
+    parser.add_argument("--tokens", help="uint16 token ids")
     options = parser.parse_args()
+    if bool(options.weights) != bool(options.tokens):
+        parser.error("--weights and --tokens go together")
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     preset = PRESETS[options.preset]
     vocab, T, B = preset[5:]
     model = Model(preset, options.block == "rodimus_plus")
+    if options.weights:
+        load_weights(model, options.weights)
+        print(json.dumps({"peer": f"torch {torch.__version__}",
+                          "loss": evaluate(model, options.tokens, T)}))
+        return
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
     forward = torch.compile(model) if options.compile else model
     seconds = []
