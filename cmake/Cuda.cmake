@@ -1,10 +1,10 @@
 # The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
 #
-#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO: on when nvcc and its headers are found. OFF is the default as
-#                                    long as ops are missing: the program itself uses no GPU yet.
+#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO: on when nvcc, its headers and NCCL are found. OFF is the default
+#                                    as long as ops are missing: the program itself uses no GPU yet.
 #
 # Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
-# scripts/setup.sh --cuda), /usr/local/cuda. Sets
+# scripts/setup.sh --cuda, with NCCL), /usr/local/cuda; NCCL as FindNCCL.cmake says. Sets
 #   RODIMUS_HAS_CUDA        the program is built with the CUDA backend
 #   RODIMUS_HAS_SIMT        the tests can compile kernels against the emulator (headers, Boost.Context)
 #   RODIMUS_CUDA_INCLUDE    the toolkit's headers
@@ -36,10 +36,19 @@ else()
     find_path(RODIMUS_CUDA_INCLUDE cuda_bf16.h
       HINTS ${cuda_root}/include ${cuda_root}/targets/x86_64-linux/include NO_DEFAULT_PATH
       DOC "The headers of the CUDA toolkit")
+    set(CUDAToolkit_ROOT ${cuda_root})
+    find_package(NCCL 2.13 QUIET)  # ncclGetLastError
   endif()
-  if(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE)
+  if(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE AND NCCL_FOUND)
     set(RODIMUS_HAS_CUDA ON)
-    message(STATUS "CUDA: on, ${RODIMUS_NVCC}, for ${RODIMUS_CUDA_ARCHITECTURES}")
+    message(STATUS "CUDA: on, ${RODIMUS_NVCC}, for ${RODIMUS_CUDA_ARCHITECTURES}; NCCL ${NCCL_VERSION}, ${NCCL_LIBRARY}")
+  elseif(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE)
+    set(nccl_missing "NCCL 2.13 or later was not found: install libnccl-dev from NVIDIA's package repository, or its \
+PyPI package for this toolkit (python3 -m pip install --target DIR nvidia-nccl-cu13; -DNCCL_ROOT=DIR/nvidia/nccl)")
+    if(RODIMUS_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "RODIMUS_CUDA=ON, but ${nccl_missing}")
+    endif()
+    message(STATUS "CUDA: off, ${nccl_missing}")
   elseif(RODIMUS_CUDA STREQUAL "ON")
     message(FATAL_ERROR "RODIMUS_CUDA=ON, but no CUDA toolkit was found: set CUDAToolkit_ROOT, put "
       "nvcc on the PATH, or run scripts/setup.sh --cuda")
@@ -58,7 +67,6 @@ if(RODIMUS_HAS_CUDA)
   # CMake 3.25 knows no flags for CUDA_STANDARD 20, which targets take over from CXX_STANDARD.
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
-  set(CUDAToolkit_ROOT ${cuda_root})
   find_package(CUDAToolkit REQUIRED)
   if(RODIMUS_BUILD_TESTS)
     find_package(Boost COMPONENTS context)

@@ -24,9 +24,13 @@ class Communicator {
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
 
-  // Device memory, the data path. Sums are taken in an order that depends on world_size only: same
-  // ranks, same bits.
-  virtual void all_reduce_sum(Exec& exec, float* x, int64_t n) = 0;
+  // Memory of the device, the data path. Every rank gets the same bits; on what else they depend is
+  // said at make_mpi and make_nccl. On the GPU the sum is queued, as kernels are.
+  virtual void all_reduce_sum(Cpu&, float* x, int64_t n) = 0;
+  virtual void all_reduce_sum(Cuda&, float* x, int64_t n) = 0;
+  void all_reduce_sum(Exec& exec, float* x, int64_t n) {
+    on_device(exec, [&](auto& backend) { all_reduce_sum(backend, x, n); });
+  }
 
   // Host values, the control path.
   virtual void all_reduce_sum(std::span<double> x) = 0;
@@ -44,9 +48,30 @@ std::unique_ptr<Communicator> make_single();
 // so one per process. Works without mpirun as one rank. Each sum is ((x_0 + x_1) + x_2) + ... in
 // rank order, whatever n and the position in the array: cutting an array into other buckets does
 // not change a bit. Extra memory: 4 MiB. Throws Error when an MPI call fails, when called from
-// another thread, and when a launcher of another MPI started several ranks that cannot see each
-// other (each would train alone and write the same files).
+// another thread, when several ranks shall sum GPU memory (that takes make_nccl), and when a
+// launcher of another MPI started several ranks that cannot see each other (each would train alone
+// and write the same files).
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv);
+
+// The GPU of this rank, opened: the ranks of a machine take those that they see in turn. A launcher
+// may also show each rank one of its own. Throws Error when there is none, so call it in
+// together(). Whether two ranks have the same one is seen by make_nccl. Not collective.
+Cuda open_gpu(const Communicator& communicator);
+
+// NCCL for sums in GPU memory; host values go through `control`, which must outlive it. A sum waits
+// for the work that is queued on gpu.stream and runs on a stream of its own; what is queued on
+// gpu.stream later waits for the sum. Every host collective first waits for the sums, so that a
+// failure of the network ends it with an Error and not with a hang.
+//
+// Order of the sums: NCCL promises none. Its rings and trees follow from the machines, the place of
+// the ranks on them, its version and n; while these stay, a run repeats the bits of another.
+// Cutting an array in another way changes the rounding. The sums that NVLink switches compute
+// (NVLS) have differed even between calls (github.com/NVIDIA/nccl, issue 1497): NCCL_NVLS_ENABLE=0
+// in the environment excludes them. Nothing is set here.
+//
+// Throws SharedError on every rank when two ranks have the same GPU, Error with NCCL's own text
+// when a call fails; other ranks may then be waiting, so the job must be ended (abort()).
+std::unique_ptr<Communicator> make_nccl(Communicator& control, const Cuda& gpu);
 
 // How many processes the launcher says it started; 0 without a launcher.
 int64_t ranks_by_launcher();

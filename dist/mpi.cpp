@@ -110,10 +110,10 @@ class Mpi final : public Communicator {
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
 
-  void all_reduce_sum(Exec& exec, float* x, int64_t n) override {
-    const Cpu* cpu = std::get_if<Cpu>(&exec);
-    CHECK(cpu != nullptr, "all_reduce_sum: the MPI communicator sums host memory only");
-    sum(x, n, cpu->threads);
+  void all_reduce_sum(Cpu& cpu, float* x, int64_t n) override { sum(x, n, cpu.threads); }
+
+  void all_reduce_sum(Cuda&, float*, int64_t) override {
+    CHECK(world_size_ == 1, "all_reduce_sum: MPI sums host memory only; GPU memory takes NCCL");
   }
 
   void all_reduce_sum(std::span<double> x) override {

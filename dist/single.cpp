@@ -12,7 +12,8 @@ class Single final : public Communicator {
   int world_size() const override { return 1; }
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
-  void all_reduce_sum(Exec&, float*, int64_t) override {}
+  void all_reduce_sum(Cpu&, float*, int64_t) override {}
+  void all_reduce_sum(Cuda&, float*, int64_t) override {}
   void all_reduce_sum(std::span<double>) override {}
   void all_reduce_max(std::span<int64_t>) override {}
   void broadcast(std::span<std::byte>, int root) override {

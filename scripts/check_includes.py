@@ -41,14 +41,14 @@ ARROWS = {
 FREE = ("tests", "bench")
 # Pattern of the header -> path prefixes that may include it.
 VENDOR = [
-    (r"mpi\.h", ["dist/", "tests/dist/"]),
+    (r"mpi\.h", ["dist/", "tests/dist/", "tests/fakecuda/nccl"]),
     (r"H5\w*\.h|hdf5(_hl)?\.h", ["checkpoints/", "tests/checkpoints/", "tests/support/"]),
     (r"oneapi/.*|dnnl.*", ["kernels/cpu/"]),
     (r"sentencepiece.*", ["data/", "tests/data/"]),
     (r"xxh.*", ["kernels/"]),
     (r"nccl\.h", ["dist/nccl", "tests/fakecuda/"]),
     (r"cuda.*|cublas.*|curand.*|cub/.*|cooperative_groups.*|mma\.h|nv\w*/.*",
-     ["kernels/cuda/", "dist/nccl", "tests/simt/", "tests/fakecuda/"]),
+     ["kernels/cuda/", "dist/nccl", "tests/dist/nccl", "tests/simt/", "tests/fakecuda/"]),
     (r"[a-z]+intrin\.h|arm_neon\.h|arm_sve\.h", ["kernels/"]),
     (r"CLI/.*|toml\+\+/.*|toml\.hpp|toml\+\+\.h", ["train/", "tests/train/"]),
     (r"gtest/.*|gmock/.*", ["tests/"]),

@@ -68,6 +68,13 @@ TEST(AllReduceSum, DoesNotDependOnHowTheArrayIsCut) {
   EXPECT_EQ(std::memcmp(whole.data(), cut.data(), n * sizeof(float)), 0);
 }
 
+// With one rank there is nothing to add; with more it takes NCCL.
+TEST(AllReduceSum, OfGpuMemoryIsRefused) {
+  Cuda gpu;
+  const std::string got = failure_of([&] { world().all_reduce_sum(gpu, nullptr, 1); });
+  EXPECT_EQ(got.find("NCCL") != std::string::npos, world().world_size() > 1) << got;
+}
+
 TEST(AllReduceSum, Doubles) {
   const int ranks = world().world_size();
   std::vector<double> x = {1e300, 1.0 * world().rank(), 1e-3};

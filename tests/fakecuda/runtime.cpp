@@ -1,6 +1,7 @@
 // The CUDA runtime API, as much of it as the host code of kernels/cuda and dist/nccl.cpp calls:
 // linked into tests in place of libcudart. A function that is missing here is a link error.
 #include <cuda_runtime_api.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,6 +16,14 @@ using namespace fakecuda;
 namespace {
 
 constexpr int kMultiProcessors = 132;  // of an H100, so that launches are shaped as there
+
+struct Gpus {
+  int first = getpid(), count = 1;
+};
+Gpus gpus;
+int current_gpu = 0;
+int waits_until_ignored = 0;
+bool is_gpu(int device) { return device >= 0 && device < gpus.count; }
 
 cudaError_t last_error = cudaSuccess;
 cudaError_t result(cudaError_t error) {
@@ -60,23 +69,36 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
 
 }  // namespace
 
+void fakecuda::set_gpus(int first, int count) { gpus = {first, count}; }
+void fakecuda::ignore_wait(int number) { waits_until_ignored = number; }
+
 extern "C" {
 
 // ---- Devices and errors ------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+  *count = gpus.count;
+  return result(gpus.count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int device) {
-  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (!is_gpu(device)) return result(cudaErrorInvalidDevice);
+  current_gpu = device;
+  return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_gpu;
+  return cudaSuccess;
+}
+// The UUID alone: what it is that two processes have in common.
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (!is_gpu(device)) return result(cudaErrorInvalidDevice);
+  std::memset(properties, 0xff, sizeof(*properties));
+  const int number = gpus.first + device;
+  std::memcpy(&properties->uuid, &number, sizeof(number));
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return result(cudaErrorInvalidDevice);
+  if (!is_gpu(device)) return result(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
       *value = kMultiProcessors;
@@ -98,6 +120,7 @@ cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); 
 cudaError_t cudaPeekAtLastError() { return last_error; }
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory"
+         : error == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
          : error == cudaSuccess             ? "no error"
                                             : "an error of the fake runtime";
 }
@@ -131,7 +154,7 @@ cudaError_t cudaFree(void* pointer) {
 }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* into, int device) {
   *into = kPool;
-  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  return result(is_gpu(device) ? cudaSuccess : cudaErrorInvalidDevice);
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void*) {
   if (attribute != cudaMemPoolAttrReleaseThreshold) not_implemented("cudaMemPoolSetAttribute");
@@ -235,9 +258,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  maybe_run_some();
-  const WorkPtr& last = stream_of(stream).last;
-  return !last || last->done ? cudaSuccess : cudaErrorNotReady;
+  return poll(stream_of(stream).last) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   if (flags != cudaEventDisableTiming) not_implemented("events that measure time");
@@ -253,6 +274,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (waits_until_ignored > 0 && --waits_until_ignored == 0) return cudaSuccess;
   if (event_of(event).recorded) stream_of(stream).also_after.push_back(event_of(event).recorded);
   return cudaSuccess;
 }
@@ -261,9 +283,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  maybe_run_some();
-  const WorkPtr& recorded = event_of(event).recorded;
-  return !recorded || recorded->done ? cudaSuccess : cudaErrorNotReady;
+  return poll(event_of(event).recorded) ? cudaSuccess : cudaErrorNotReady;
 }
 
 }  // extern "C"

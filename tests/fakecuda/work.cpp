@@ -73,14 +73,15 @@ void remove_stream(cudaStream_t handle) {
   delete &stream;
 }
 
-WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run,
-                bool waits_for_other_ranks) {
+WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run, Ranks ranks) {
   auto work = std::make_shared<Work>();
   work->run = std::move(run);
   work->what = std::move(what);
-  work->waits_for_other_ranks = waits_for_other_ranks;
+  work->ranks = ranks;
   const auto wait_for = [&](const WorkPtr& before) {
-    if (before && !before->done) work->after.push_back(before);
+    if (!before || before->done) return;
+    work->after.push_back(before);
+    if (before->ranks == Ranks::gone) work->ranks = Ranks::gone;
   };
   wait_for(stream.last);
   for (const WorkPtr& event : stream.also_after) wait_for(event);
@@ -95,7 +96,7 @@ WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run,
   stream.last = work;
   state().waiting.push_back(work);
   if (state().waiting.size() % 1024 == 0) forget_done();
-  if (state().policy == Policy::eager) {
+  if (state().policy == Policy::eager && work->ranks != Ranks::gone) {
     finish(work);
   } else {
     maybe_run_some();
@@ -106,6 +107,10 @@ WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run,
 // With a stack of its own: a chain of work may be thousands of pieces long.
 void finish(const WorkPtr& wanted) {
   if (!wanted || wanted->done) return;
+  if (wanted->ranks == Ranks::gone) {
+    std::fprintf(stderr, "the host would wait for ever for: %s\n", wanted->what.c_str());
+    std::abort();
+  }
   std::vector<WorkPtr> stack{wanted};
   while (!stack.empty()) {
     const WorkPtr work = stack.back();
@@ -143,7 +148,21 @@ void maybe_run_some() {
     forget_done();
     if (state().waiting.empty()) return;
     const WorkPtr work = state().waiting[state().random() % state().waiting.size()];
-    if (!work->running && !work->waits_for_other_ranks && ready(*work)) finish(work);
+    if (!work->running && work->ranks == Ranks::own && ready(*work)) finish(work);
+  }
+}
+
+bool poll(const WorkPtr& work) {
+  constexpr int kPatience = 5;  // as long as a GPU needs to get there
+  maybe_run_some();
+  if (!work) return true;
+  if (!work->done && work->ranks != Ranks::gone && ++work->polls > kPatience) finish(work);
+  return work->done;
+}
+
+void give_up_on_gone_ranks() {
+  for (const WorkPtr& work : state().waiting) {
+    if (work->ranks == Ranks::gone) work->ranks = Ranks::own;
   }
 }
 

@@ -22,11 +22,16 @@ enum class Policy : uint8_t {
 void set_policy(Policy policy, uint64_t seed = 1);
 Policy policy();
 
+// Whose taking part a piece needs. That of all ranks: it never runs at a random moment, because the
+// others would not come. That of a rank that is gone: it never ends.
+enum class Ranks : uint8_t { own, all, gone };
+
 struct Work {
   std::function<void()> run;
   std::vector<std::shared_ptr<Work>> after;  // must be done first
   std::string what;
-  bool waits_for_other_ranks = false;  // never at a random moment: the other ranks would not come
+  Ranks ranks = Ranks::own;
+  int polls = 0;  // how often somebody has asked whether it is done
   bool done = false, running = false;
 };
 using WorkPtr = std::shared_ptr<Work>;
@@ -42,17 +47,27 @@ cudaStream_t add_stream(bool blocking);
 void remove_stream(cudaStream_t handle);
 
 WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run,
-                bool waits_for_other_ranks = false);
+                Ranks ranks = Ranks::own);
 void finish(const WorkPtr& work);  // runs it and all that it waits for; null is done
+bool poll(const WorkPtr& work);    // whether it is done; who asks again and again is waiting
 void finish_all();
-void maybe_run_some();  // where the policy is random
-size_t unfinished();    // pieces that have not run
+void give_up_on_gone_ranks();  // what waits for them ends without a result
+void maybe_run_some();         // where the policy is random
+size_t unfinished();           // pieces that have not run
 
 // A mistake of the host code, reported where the emulator reports those of kernels, so a test
 // fails.
 void mistake(const char* kind, const std::string& message);
 // A call of the fake that it does not know: says so and ends the program.
 [[noreturn]] void not_implemented(const std::string& what);
+
+// The cudaStreamWaitEvent with this number, counted from now on and from 1, does nothing; 0: none
+// is ignored. What depends on a wait must be seen to fail without it.
+void ignore_wait(int number);
+
+// The GPUs of the machine that this process sees: number first and those after it. When nothing is
+// said, one of its own. None: as on a machine without a driver.
+void set_gpus(int first, int count);
 
 // Reports a range that is not inside one live allocation of the device.
 void require_device(const void* pointer, size_t bytes, const std::string& what);

@@ -1,0 +1,200 @@
+// NCCL: sums over the GPUs of several ranks. It knows nothing of how processes start, so a
+// communicator of the host (MPI) carries its id to the ranks and does everything that is no sum in
+// GPU memory.
+#include <nccl.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <future>
+#include <map>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "dist/communicator.h"
+#include "kernels/cuda/runtime.h"
+
+namespace rodimus {
+namespace {
+
+struct Destroy {
+  void operator()(cudaStream_t stream) const { (void)cudaStreamDestroy(stream); }
+  void operator()(cudaEvent_t event) const { (void)cudaEventDestroy(event); }
+};
+using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy>;
+using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy>;
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return Stream(stream);
+}
+
+Event make_event() {
+  cudaEvent_t event = nullptr;
+  CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return Event(event);
+}
+
+class Nccl final : public Communicator {
+ public:
+  Nccl(Communicator& control, const Cuda& gpu) : control_(control), device_(gpu.device) {
+    ncclUniqueId id{};
+    cudaDeviceProp properties{};
+    together(control_, [&] {
+      CUDA_CHECK(cudaSetDevice(device_));  // the one that NCCL takes
+      CUDA_CHECK(cudaGetDeviceProperties(&properties, device_));
+      stream_ = make_stream();
+      before_ = make_event();
+      after_ = make_event();
+      if (rank() == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    });
+    require_own_gpu(properties);
+    control_.broadcast(std::as_writable_bytes(std::span(&id, 1)), 0);
+    check(ncclCommInitRank(&comm_, world_size(), id, rank()), "ncclCommInitRank");
+  }
+
+  ~Nccl() override {
+    // A rank that leaves because of an error must not wait for the others, which are not coming.
+    bool orderly = !failed_ && std::uncaught_exceptions() == 0;
+    try {
+      if (orderly) wait_for_sums();
+    } catch (const std::exception&) {
+      orderly = false;  // nobody asked for these sums any more
+    }
+    if (orderly) {
+      (void)ncclCommDestroy(comm_);
+    } else {
+      stop();
+    }
+  }
+  Nccl(const Nccl&) = delete;
+  Nccl& operator=(const Nccl&) = delete;
+
+  int rank() const override { return control_.rank(); }
+  int world_size() const override { return control_.world_size(); }
+  int local_rank() const override { return control_.local_rank(); }
+  int local_size() const override { return control_.local_size(); }
+
+  void all_reduce_sum(Cpu& cpu, float* x, int64_t n) override {
+    wait_for_sums();
+    control_.all_reduce_sum(cpu, x, n);
+  }
+
+  void all_reduce_sum(Cuda& gpu, float* x, int64_t n) override {
+    CHECK(gpu.device == device_, "all_reduce_sum: memory of GPU ", gpu.device,
+          ", but the communicator was made for GPU ", device_);
+    if (n == 0) return;
+    CUDA_CHECK(cudaEventRecord(before_.get(), gpu.stream));
+    CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), before_.get(), 0));
+    check(ncclAllReduce(x, x, static_cast<size_t>(n), ncclFloat, ncclSum, comm_, stream_.get()),
+          "ncclAllReduce");
+    CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
+    CUDA_CHECK(cudaStreamWaitEvent(gpu.stream, after_.get(), 0));
+  }
+
+  void all_reduce_sum(std::span<double> x) override {
+    wait_for_sums();
+    control_.all_reduce_sum(x);
+  }
+  void all_reduce_max(std::span<int64_t> x) override {
+    wait_for_sums();
+    control_.all_reduce_max(x);
+  }
+  void broadcast(std::span<std::byte> bytes, int root) override {
+    wait_for_sums();
+    control_.broadcast(bytes, root);
+  }
+  void barrier() override {
+    wait_for_sums();
+    control_.barrier();
+  }
+
+  [[noreturn]] void abort(int exit_code) override {
+    stop();
+    control_.abort(exit_code);
+    std::_Exit(exit_code);  // g++ does not see that a virtual function never returns
+  }
+
+ private:
+  // Two ranks on one GPU may hang in NCCL instead of failing.
+  void require_own_gpu(const cudaDeviceProp& properties) {
+    using Id = std::array<int64_t, 2>;
+    Id own;
+    static_assert(sizeof(own) == sizeof(properties.uuid));
+    std::memcpy(own.data(), &properties.uuid, sizeof(own));
+
+    std::vector<int64_t> words(2 * static_cast<size_t>(world_size()), INT64_MIN);
+    std::copy(own.begin(), own.end(), words.begin() + 2 * rank());
+    control_.all_reduce_max(words);
+    std::map<Id, int> owners;
+    for (int other = 0; other < world_size(); ++other) {
+      const size_t at = 2 * static_cast<size_t>(other);
+      const auto [owner, is_new] = owners.try_emplace(Id{words[at], words[at + 1]}, other);
+      if (is_new) continue;
+      throw SharedError(concat("ranks ", owner->second, " and ", other,
+                               " have the same GPU; start at most one rank per GPU of a machine "
+                               "(mpirun -n, or -N for each machine), or give each rank its own by "
+                               "CUDA_VISIBLE_DEVICES"));
+    }
+  }
+
+  void check(ncclResult_t result, const char* call) {
+    if (result == ncclSuccess) [[likely]]
+      return;
+    failed_ = true;
+    const std::string cause = ncclGetLastError(comm_);
+    fail("NCCL on rank ", rank(), " of ", world_size(), " (GPU ", device_, "): ", call, ": ",
+         ncclGetErrorString(result), cause.empty() ? "" : ": " + cause,
+         "; NCCL_DEBUG=INFO in the environment shows how it came to that, NCCL_SOCKET_IFNAME names "
+         "the network to use");
+  }
+
+  // The host waits here, and not inside the CUDA runtime, which would wait for ever for a sum whose
+  // other ranks are gone: NCCL notices in a thread of its own, and only says so when asked.
+  void wait_for_sums() {
+    cudaError_t state;
+    while ((state = cudaEventQuery(after_.get())) == cudaErrorNotReady) {
+      ncclResult_t result = ncclSuccess;
+      check(ncclCommGetAsyncError(comm_, &result), "ncclCommGetAsyncError");
+      check(result == ncclInProgress ? ncclSuccess : result, "a sum over the ranks");
+      std::this_thread::yield();
+    }
+    CUDA_CHECK(state);
+  }
+
+  // Ends sums that wait for other ranks. ncclCommAbort waits for their kernels to leave, and a GPU
+  // that answers no more must not keep this rank from ending the job: hence the limit.
+  void stop() {
+    const ncclComm_t comm = std::exchange(comm_, nullptr);
+    if (comm == nullptr) return;
+    std::promise<void> stopped;
+    const std::future<void> waiter = stopped.get_future();
+    std::thread([comm, stopped = std::move(stopped)]() mutable {
+      (void)ncclCommAbort(comm);
+      stopped.set_value();
+    }).detach();
+    waiter.wait_for(std::chrono::seconds(10));
+  }
+
+  Communicator& control_;
+  int device_;
+  Stream stream_;
+  Event before_, after_;  // the sum: what it waits for, and its end
+  ncclComm_t comm_ = nullptr;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl(Communicator& control, const Cuda& gpu) {
+  return std::make_unique<Nccl>(control, gpu);
+}
+
+}  // namespace rodimus

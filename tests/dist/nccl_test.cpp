@@ -1,0 +1,98 @@
+// Sums over the GPUs of 1, 2 and 3 ranks, in order with kernels. The kernels run on the emulator,
+// the CUDA runtime and NCCL are faked; with RODIMUS_TEST_GPU all of it is real.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/convert.h"
+#include "tests/dist/nccl_fixture.h"
+
+namespace rodimus {
+namespace {
+
+using namespace testing;
+
+INSTANTIATE_TEST_SUITE_P(Under, NcclTest, conditions(), name_of_condition);
+
+TEST_P(NcclTest, TakesTheGpuOfTheLocalRank) {
+  EXPECT_EQ(gpu.device, world().local_rank());
+  EXPECT_EQ(nccl->rank(), world().rank());
+  EXPECT_EQ(nccl->world_size(), world().world_size());
+  EXPECT_EQ(nccl->local_rank(), world().local_rank());
+  EXPECT_EQ(nccl->local_size(), world().local_size());
+}
+
+TEST_P(NcclTest, SumsInGpuMemory) {
+  for (const int64_t n : {0, 1, 33, 5000}) {
+    const Scratch<float> x = on_gpu(gpu, contribution(n, world().rank()));
+    nccl->all_reduce_sum(gpu, x.data(), n);
+    EXPECT_TRUE(is_sum(on_host(gpu, x, n), 1)) << "n = " << n;
+  }
+}
+
+// Before the sum a kernel doubles x, after it one doubles the sum, twice over: nobody waits on the
+// host in between. y keeps what a kernel read that was queued behind the first sum.
+TEST_P(NcclTest, KernelsBeforeAndAfterKeepTheirOrder) {
+  constexpr int64_t n = 1000;
+  const Scratch<float> x = on_gpu(gpu, contribution(n, world().rank())), y(n, Device::cuda);
+  const auto twice = [&] { accumulate(gpu, x.data(), x.data(), n); };
+  twice();
+  nccl->all_reduce_sum(gpu, x.data(), n);
+  convert(gpu, y.data(), x.data(), n);
+  fill(gpu, x.data(), 0, n);
+  accumulate(gpu, x.data(), on_gpu(gpu, contribution(n, world().rank())).data(), n);
+  twice();
+  nccl->all_reduce_sum(gpu, x.data(), n);
+  twice();
+  EXPECT_TRUE(is_sum(on_host(gpu, x, n), 4));
+  EXPECT_TRUE(is_sum(on_host(gpu, y, n), 2));
+}
+
+// Memory goes back to the pool of the compute stream while the sum is still queued.
+TEST_P(NcclTest, MemoryMayBeLetGoBehindTheCall) {
+  constexpr int64_t n = 3000;
+  const Scratch<float> result(n, Device::cuda);
+  {
+    const Scratch<float> x = on_gpu(gpu, contribution(n, world().rank()));
+    nccl->all_reduce_sum(gpu, x.data(), n);
+    convert(gpu, result.data(), x.data(), n);
+  }
+  EXPECT_TRUE(is_sum(on_host(gpu, result, n), 1));
+}
+
+TEST_P(NcclTest, HostValuesGoThroughTheControl) {
+  const int ranks = world().world_size();
+  const Scratch<float> x = on_gpu(gpu, contribution(100, world().rank()));
+  nccl->all_reduce_sum(gpu, x.data(), 100);
+  double sum = 0.5;
+  nccl->all_reduce_sum(std::span<double>(&sum, 1));
+  EXPECT_EQ(sum, 0.5 * ranks);
+  int64_t largest = world().rank();
+  nccl->all_reduce_max(std::span<int64_t>(&largest, 1));
+  EXPECT_EQ(largest, ranks - 1);
+  EXPECT_EQ(broadcast_text(*nccl, concat("from ", world().rank()), ranks - 1),
+            concat("from ", ranks - 1));
+  Cpu cpu;
+  std::vector<float> host(3, 1.0f);
+  nccl->all_reduce_sum(cpu, host.data(), 3);
+  EXPECT_EQ(host, std::vector<float>(3, static_cast<float>(ranks)));
+  nccl->barrier();
+}
+
+// A host collective finds the sums done.
+TEST_P(NcclTest, HostCollectivesWaitForTheSums) {
+  const Scratch<float> x = on_gpu(gpu, contribution(100, world().rank()));
+  nccl->all_reduce_sum(gpu, x.data(), 100);
+  nccl->barrier();
+  EXPECT_EQ(cudaStreamQuery(gpu.stream), cudaSuccess);
+}
+
+TEST_P(NcclTest, RefusesMemoryOfAnotherGpu) {
+  Cuda other = gpu;
+  ++other.device;
+  EXPECT_THROW(nccl->all_reduce_sum(other, nullptr, 1), Error);
+}
+
+}  // namespace
+}  // namespace rodimus
