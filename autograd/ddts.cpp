@@ -30,7 +30,7 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
     CHECK(dy[0].defined() && dy[1].defined() && dy[2].defined(),
           "ddts_gates: q, k and g are used together");
     Tensor dqk = empty_like(qk.value), dgates = empty_like(gates.value);
-    GradSlot::Target dbias = bias.slot->target(bias.value.shape(), DType::f32);
+    GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "ddts_gates: the bias needs a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       ddts_gates_backward(exec, dqk.data<T>(), dgates.data<T>(), dbias.tensor.data<float>(),

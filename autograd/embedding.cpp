@@ -20,7 +20,7 @@ Var embedding(Context& ctx, const Tensor& ids, const Var& table) {
   Var result = make_output(ctx, y);
   if (!ctx.tape) return result;
   const auto backward = [ids, table, rows, dim, vocab](Context& inner, std::span<Tensor> dy) {
-    GradSlot::Target dtable = table.slot->target(table.value.shape(), DType::f32);
+    GradSlot::Target dtable = table.slot->target(inner, table.value.shape(), DType::f32);
     CHECK(dtable.beta == 1, "embedding: the table needs a gradient buffer");
     on_device(inner.exec, [&](auto& exec) {
       embedding_backward(exec, dtable.tensor.data<float>(), std::as_const(dy[0]).data<float>(),

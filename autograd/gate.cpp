@@ -45,7 +45,7 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
   if (!ctx.tape) return result;
   const auto backward = [z, bias, x, rows, dim](Context& inner, std::span<Tensor> dy) {
     Tensor dz = empty_like(z.value), dx = empty_like(x.value);
-    GradSlot::Target dbias = bias.slot->target(bias.value.shape(), DType::f32);
+    GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "sigmoid_gate: the bias needs a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       sigmoid_gate_backward(exec, dz.data<T>(), dbias.tensor.data<float>(), dx.data<T>(),

@@ -23,7 +23,7 @@ Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets
       return;
     }
     Tensor dx = empty_like(x.value);
-    GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+    GradSlot::Target dw = w.slot->target(ctx, w.value.shape(), DType::f32);
     CHECK(dw.beta == 1, "head_loss: the head needs a gradient buffer");
     head_loss_forward_backward(exec, losses.data<float>(), dx.data<T>(), dw.tensor.data<float>(),
                                x.value.data<T>(), w.value.data<T>(), targets.data<int32_t>(), scale,

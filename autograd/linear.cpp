@@ -35,7 +35,7 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32
     const Tensor& dy = dys[0];
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       if (w.slot) {  // dw += dy^T x
-        GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+        GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
         CHECK(w.slot->bound() || out == w.value.dim(0),
               "linear: part of a weight that has no gradient buffer");
         gemm(exec, {.m = out, .n = in, .k = rows, .transpose_a = true},
@@ -45,7 +45,7 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32
       if (x.slot) {  // dx = dy w
         const GemmDims dims{.m = rows, .n = in, .k = out};
         if constexpr (std::is_same_v<T, float>) {
-          GradSlot::Target dx = x.slot->target(x.value.shape(), DType::f32);
+          GradSlot::Target dx = x.slot->target(inner, x.value.shape(), DType::f32);
           gemm(exec, dims, dx.tensor.template data<float>(), dy.data<float>(), weight.data<float>(),
                dx.beta);
         } else {  // a bf16 sum inside GEMM would round the running total: make a fresh part, add

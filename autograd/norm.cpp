@@ -35,8 +35,8 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
     // Without a gradient at x so far, the one of the sum is updated in place and handed on.
     const bool fresh = x_slot == nullptr || ds.defined();
     GradSlot::Target dx = fresh ? GradSlot::Target{ds.defined() ? ds : empty_like(s), 0}
-                                : x_slot->target(s.shape(), DType::f32);
-    GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+                                : x_slot->target(inner, s.shape(), DType::f32);
+    GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
     CHECK(dw.beta == 1, "residual_norm: the weight needs a gradient buffer");
     Tensor dbranch =
         branch_slot ? Tensor::empty(s.shape(), inner.compute, inner.device()) : Tensor{};
@@ -78,8 +78,8 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
   const auto backward = [o, c, skip_weight, gate, w, rstd, dims](Context& inner,
                                                                  std::span<Tensor> dy) {
     Tensor d_o = empty_like(o.value), dc = empty_like(c.value), dgate = empty_like(gate.value);
-    GradSlot::Target dskip = skip_weight.slot->target(skip_weight.value.shape(), DType::f32);
-    GradSlot::Target dw = w.slot->target(w.value.shape(), DType::f32);
+    GradSlot::Target dskip = skip_weight.slot->target(inner, skip_weight.value.shape(), DType::f32);
+    GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
     CHECK(dskip.beta == 1 && dw.beta == 1, "gated_norm: the weights need a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       gated_norm_backward(exec, d_o.data<T>(), dc.data<T>(), dskip.tensor.data<float>(),

@@ -22,6 +22,7 @@ double Profile::seconds() const {
 }
 
 void Profile::charge() {
+  if (wait_) wait_();
   const auto now = Clock::now();
   rows_[open_].seconds += std::chrono::duration<double>(now - since_).count();
   since_ = now;

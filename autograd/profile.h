@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +44,10 @@ class Profile {
   void start();
   void stop();
 
+  // Work on a GPU is done later than it is queued: with `wait` the clock is read after it, so that
+  // time belongs to the op that took it. Without, the times are those of the host.
+  void wait_with(std::function<void()> wait) { wait_ = std::move(wait); }
+
   // In order of the first call; row 0 is "unaccounted".
   std::span<const Row> rows() const { return rows_; }
   double seconds() const;  // sum of the rows
@@ -71,6 +76,7 @@ class Profile {
   size_t open_ = 0;
   Clock::time_point since_;
   bool replaying_ = false;
+  std::function<void()> wait_;
 };
 
 std::string_view name_of(Profile::Phase phase);

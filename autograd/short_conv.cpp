@@ -28,8 +28,8 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
   const auto backward = [x, weight, bias, history, starts, dims](Context& inner,
                                                                  std::span<Tensor> dy) {
     Tensor dx = empty_like(x.value);
-    GradSlot::Target dweight = weight.slot->target(weight.value.shape(), DType::f32);
-    GradSlot::Target dbias = bias.slot->target(bias.value.shape(), DType::f32);
+    GradSlot::Target dweight = weight.slot->target(inner, weight.value.shape(), DType::f32);
+    GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dweight.beta == 1 && dbias.beta == 1, "short_conv: the weights need a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       short_conv_backward(exec, dx.data<T>(), dweight.tensor.data<float>(),

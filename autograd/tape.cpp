@@ -19,14 +19,14 @@ void GradSlot::add(Context& ctx, Tensor contribution) {
   });
 }
 
-GradSlot::Target GradSlot::target(const Shape& shape, DType dtype) {
+GradSlot::Target GradSlot::target(const Context& ctx, const Shape& shape, DType dtype) {
   if (grad_.defined()) {
     CHECK(grad_.numel() == numel_of(shape) && grad_.dtype() == dtype,
           "GradSlot::target: ", to_string(shape), " ", name_of(dtype), " into ",
           to_string(grad_.shape()), " ", name_of(grad_.dtype()));
     return {grad_, 1};
   }
-  grad_ = Tensor::empty(shape, dtype);
+  grad_ = Tensor::empty(shape, dtype, ctx.device());
   return {grad_, 0};
 }
 

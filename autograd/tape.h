@@ -33,7 +33,7 @@ class GradSlot {
     Tensor tensor;
     float beta;
   };
-  Target target(const Shape& shape, DType dtype);
+  Target target(const Context& ctx, const Shape& shape, DType dtype);
 
   // Hands the finished gradient to its backward, once. Undefined when nobody contributed.
   Tensor take();

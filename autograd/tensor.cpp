@@ -21,7 +21,6 @@ std::string to_string(const Shape& shape) {
 }
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
-  CHECK(device == Device::cpu, "Tensor::empty: this build has no CUDA backend");
   for (const int64_t dim : shape) CHECK(dim >= 0, "Tensor::empty: shape ", to_string(shape));
   Tensor x;
   x.shape_ = std::move(shape);
@@ -29,7 +28,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   x.device_ = device;
   if (x.numel() > INT64_MAX / static_cast<int64_t>(size_of(dtype)))
     fail("a tensor ", to_string(x.shape_), " of ", name_of(dtype), " has more than 2^63 bytes");
-  x.storage_ = memory::allocate(static_cast<size_t>(x.bytes()));
+  x.storage_ = memory::allocate(static_cast<size_t>(x.bytes()), device);
   return x;
 }
 
@@ -91,6 +90,22 @@ Tensor convert_to(Exec& exec, const Tensor& x, DType dtype) {
     }
   });
   return y;
+}
+
+Tensor on_host(Exec& exec, const Tensor& x) {
+  if (x.device() == Device::cpu) return x;
+  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  on_device(exec, [&](auto& backend) { memory::download(backend, y.raw(), x.raw(), x.bytes()); });
+  return y;
+}
+
+Tensor to_device(Exec& exec, std::span<const int32_t> values, Shape shape) {
+  Tensor x = Tensor::empty(std::move(shape), DType::i32, device_of(exec));
+  CHECK(x.numel() == static_cast<int64_t>(values.size()), "to_device: ", values.size(),
+        " values for ", to_string(x.shape()));
+  on_device(exec,
+            [&](auto& backend) { memory::upload(backend, x.raw(), values.data(), x.bytes()); });
+  return x;
 }
 
 void check_shape(const char* what, const Tensor& x, const Shape& expected) {

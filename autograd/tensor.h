@@ -19,6 +19,7 @@ std::string to_string(const Shape& shape);  // "(2, 3)"
 class Tensor {
  public:
   Tensor() = default;
+  // Uninitialised.
   static Tensor empty(Shape shape, DType dtype, Device device = Device::cpu);
 
   bool defined() const { return storage_ != nullptr; }
@@ -29,7 +30,8 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
 
-  // Throws unless T matches dtype().
+  // Throws unless T matches dtype(). An address on the device of the tensor: the host reads and
+  // writes through it on the CPU only, see on_host().
   template <class T>
   T* data() {
     return static_cast<T*>(checked_data(DTypeOf<T>::value));
@@ -62,6 +64,11 @@ Tensor empty_like(const Tensor& x);
 Tensor zeros(Exec& exec, Shape shape);  // f32
 Tensor convert_to(Exec& exec, const Tensor& x,
                   DType dtype);  // x itself when it has that type already
+
+// x in host memory: x itself when it lies there, else a copy, for which the host waits.
+Tensor on_host(Exec& exec, const Tensor& x);
+// `values` on the device of `exec`. Throws unless there is one per element of `shape`.
+Tensor to_device(Exec& exec, std::span<const int32_t> values, Shape shape);
 
 // Sum of the bytes of all, undefined ones as nothing: what an op that reads or writes them moves.
 template <class... Tensors>

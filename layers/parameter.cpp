@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/convert.h"
+#include "kernels/memory.h"
 #include "kernels/philox.h"
 
 namespace rodimus {
@@ -24,18 +25,20 @@ uint64_t stream_of(const std::string& name) {  // FNV-1a
 
 // The selection gates start so that decays span two decades: the first half is the inverse softplus
 // of a value that is log-uniform in [1e-3, 1e-1], the second half the logit of U(1/16, 0.9).
-void fill_memory_gate(float* bias, int64_t n, uint64_t seed, uint64_t stream) {
+std::vector<float> memory_gate(int64_t n, uint64_t seed, uint64_t stream) {
+  std::vector<float> bias(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const double u = random_unit(seed, stream, static_cast<uint64_t>(i));
     if (i < n / 2) {
       const double x =
           std::max(std::exp(std::log(1e-3) + u * (std::log(1e-1) - std::log(1e-3))), 1e-4);
-      bias[i] = static_cast<float>(x + std::log(-std::expm1(-x)));
+      bias[static_cast<size_t>(i)] = static_cast<float>(x + std::log(-std::expm1(-x)));
     } else {
       const double p = 1.0 / 16 + u * (0.9 - 1.0 / 16);
-      bias[i] = static_cast<float>(std::log(p / (1 - p)));
+      bias[static_cast<size_t>(i)] = static_cast<float>(std::log(p / (1 - p)));
     }
   }
+  return bias;
 }
 
 void fill_one(Exec& exec, Parameter& p, uint64_t seed) {
@@ -60,7 +63,7 @@ void fill_one(Exec& exec, Parameter& p, uint64_t seed) {
         return random_uniform(backend, x, n, scale(-bound), scale(bound), seed, stream);
       }
       case Init::Kind::memory_gate:
-        return fill_memory_gate(x, n, seed, stream);
+        return memory::upload(backend, x, memory_gate(n, seed, stream).data(), p.var.value.bytes());
     }
   });
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <fstream>
 
+#include "kernels/device.h"
 #include "kernels/memory.h"
 #include "kernels/philox.h"
 #include "layers/memory.h"
@@ -41,7 +42,7 @@ MachineRates measure_machine(Exec& exec, Communicator& communicator) {
   constexpr int64_t kTriadBytes = int64_t{256} << 20;
   MachineRates rates;
   rates.gemm_f32 = rate([&] { return measure_gemm_gflops(exec, DType::f32); });
-  if (has_native_bf16())
+  if (has_native_bf16(device_of(exec)))
     rates.gemm_bf16 = rate([&] { return measure_gemm_gflops(exec, DType::bf16); });
   rates.triad =
       rate([&] { return measure_triad_gb_per_s(exec, kTriadBytes / communicator.local_size()); });
@@ -74,6 +75,15 @@ Json memory_json(const Config& config, DType compute, int64_t allocator_peak) {
           {"predicted", to_json(memory)}};
 }
 
+}  // namespace
+
+void wait_for_device(Profile& profile, Exec& exec) {
+  if (device_of(exec) == Device::cuda)
+    profile.wait_with([&exec] { on_device(exec, [](auto& backend) { wait(backend); }); });
+}
+
+namespace {
+
 Json bench_training(const Config& config, const Context& ctx, Model& model,
                     const BenchOptions& options, const MachineRates& rates,
                     Communicator& communicator) {
@@ -88,19 +98,20 @@ Json bench_training(const Config& config, const Context& ctx, Model& model,
                   .tokens = config.run.global_batch * config.data.seq_len,
                   .micro_batches = config.run.global_batch / (ranks * config.run.micro_batch),
                   .recompute = config.run.recompute,
-                  .next = [&] { return to_tensors(profiled, batch); }};
+                  .next = [&] { return to_tensors(profiled.exec, batch); }};
   constexpr double kStay = 0;  // learning rate: random targets would make the model diverge
   for (int64_t i = 0; i < options.warmup; ++i) stepper.step(kStay);
   memory::reset_peak();
   std::vector<Profile> steps(static_cast<size_t>(options.steps));
   for (Profile& profile : steps) {
     stepper.ctx.profile = &profile;
+    wait_for_device(profile, profiled.exec);
     profile.start();
     const StepResult result = stepper.step(kStay);
     profile.stop();
     if (result.skipped) fail("bench: the loss or its gradient is not finite");
   }
-  const int64_t peak = memory::stats().peak;
+  const int64_t peak = memory::stats(ctx.device()).peak;
   const Profile& median = median_of(steps);
   const double step_s = median.seconds(), tokens = static_cast<double>(stepper.tokens);
   const double flop = 3 * forward_flops_per_token(config.model, config.data.seq_len) * tokens;
@@ -128,9 +139,11 @@ const Profile& median_of(std::vector<Profile>& profiles) {
   return *middle;
 }
 
-Json bench(Config config, const BenchOptions& options, Communicator& communicator) {
+Json bench(Config config, const BenchOptions& options, Communicator& control) {
   Context ctx;
   std::unique_ptr<Model> model;
+  const Place place = place_ranks(config.run.device, config.run.threads, control);
+  Communicator& communicator = *place.communicator;
   const int ranks = communicator.world_size();
   together(communicator, [&] {
     if (config.model.vocab_size == 0)
@@ -138,9 +151,8 @@ Json bench(Config config, const BenchOptions& options, Communicator& communicato
           "bench: model.vocab_size is not set, and there is no data to tell it: add --set "
           "model.vocab_size=N");
     resolve_for_ranks(config, ranks);
-    require_device(config.run.device);
-    ctx = {place_threads(config.run.threads, communicator), resolve_compute(config.run.compute),
-           nullptr};
+    ctx.exec = place.exec;
+    ctx.compute = resolve_compute(config.run.compute, ctx.device());
   });
   const MachineRates rates = measure_machine(ctx.exec, communicator);
   together(communicator, [&] {
@@ -150,9 +162,9 @@ Json bench(Config config, const BenchOptions& options, Communicator& communicato
   Json result{{"model", config.model.plus() ? "rodimus_plus" : "rodimus"},
               {"parameters", model->parameters().count()},
               {"compute", name_of(ctx.compute)},
-              {"compute_reason", describe_compute(config.run.compute)},
+              {"compute_reason", describe_compute(config.run.compute, ctx.device())},
               {"ranks", ranks},
-              {"threads", std::get<Cpu>(ctx.exec).threads},
+              {"device", describe_device(config.run.device, ctx.exec)},
               {"machine",
                {{"gemm_f32_gflops", rates.gemm_f32},
                 {"gemm_bf16_gflops", rates.gemm_bf16 > 0 ? Json(rates.gemm_bf16) : Json()},

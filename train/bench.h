@@ -18,7 +18,7 @@ struct BenchOptions {
 
 // Rates of all ranks together, each measured on all at the same time.
 struct MachineRates {
-  double gemm_f32 = 0, gemm_bf16 = 0;  // GFLOP/s; bf16 0: the CPU has no instructions for it
+  double gemm_f32 = 0, gemm_bf16 = 0;  // GFLOP/s; bf16 0: the device has no instructions for it
   double triad = 0;                    // GB/s
   // Of the type that products are computed in.
   double gemm(DType compute) const {
@@ -40,6 +40,9 @@ nlohmann::ordered_json bench_decode(Context& ctx, Model& model, const BenchOptio
 // A state as if `position` tokens had been read: constant-size parts, and keys and values as far
 // back as the window reaches, made up at random.
 ModelState state_at(Context& ctx, Model& model, int64_t position);
+
+// On a GPU: lets the profile's clock wait for the work of each op. `exec` must outlive its use.
+void wait_for_device(Profile& profile, Exec& exec);
 
 // The one that took the median time; reorders them.
 const Profile& median_of(std::vector<Profile>& profiles);

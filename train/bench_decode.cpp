@@ -11,9 +11,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 int32_t next_token(Context& ctx, Model& model, ModelState& state, int32_t token) {
-  Tensor ids = Tensor::empty({1, 1}, DType::i32, ctx.device());
-  ids.data<int32_t>()[0] = token;
-  const Tensor logits = model.next_logits(ctx, ids, state);
+  const Tensor ids = to_device(ctx.exec, {&token, 1}, {1, 1});
+  const Tensor logits = on_host(ctx.exec, model.next_logits(ctx, ids, state));
   const Profile::Scope scope(ctx.profile, {"sample", {0, bytes_of(logits)}}, Profile::Phase::step);
   const auto vocab = static_cast<size_t>(model.config().vocab_size);
   return sample_token({logits.data<float>(), vocab}, {.temperature = 0}, 0);
@@ -73,6 +72,7 @@ Json bench_decode(Context& ctx, Model& model, const BenchOptions& options,
     std::vector<Profile> tokens(static_cast<size_t>(options.steps));
     for (Profile& profile : tokens) {
       ctx.profile = &profile;
+      wait_for_device(profile, ctx.exec);
       profile.start();
       token = next_token(ctx, model, state, token);
       profile.stop();

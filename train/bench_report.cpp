@@ -106,10 +106,10 @@ std::string describe_bench(const Json& result) {
   const Json& machine = result["machine"];
   const Json& bf16 = machine["gemm_bf16_gflops"];
   std::string text =
-      fmt::format("{}, {} parameters, {}, {} ranks of {} threads\n",
+      fmt::format("{}, {} parameters, {}, {} ranks of {}\n",
                   result["model"] == "rodimus_plus" ? "Rodimus+" : "Rodimus",
                   result["parameters"].get<int64_t>(), result["compute_reason"].get<std::string>(),
-                  result["ranks"].get<int64_t>(), result["threads"].get<int64_t>());
+                  result["ranks"].get<int64_t>(), result["device"].get<std::string>());
   text += fmt::format("machine  GEMM f32 {:.1f} GFLOP/s, bf16 {}; triad {:.1f} GB/s\n",
                       machine["gemm_f32_gflops"].get<double>(),
                       bf16.is_null() ? "not native: computed in f32"

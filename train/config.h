@@ -41,7 +41,7 @@ struct RunConfig {
   uint64_t seed = 1;
   std::string compute =
       "auto";  // "f32", "bf16", "auto": bf16 where the CPU multiplies it in hardware
-  std::string device = "auto";  // "auto", "cpu"
+  std::string device = "auto";  // "auto", "cpu", "cuda"
   int threads = 0;              // per rank; 0 = cores / ranks on this node
   bool recompute = false;       // recompute activations per block
   int64_t eval_every = 0;       // steps; 0 = only at the end

@@ -115,7 +115,8 @@ void add_run(Section s, RunConfig& c) {
   s.number("seed", &c.seed, at_least(0), "of initialisation and data order");
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
          "type of matrix products; auto = bf16 where the machine multiplies it in hardware");
-  s.text("device", &c.device, {"auto", "cpu"}, "where the model runs");
+  s.text("device", &c.device, {"auto", "cpu", "cuda"},
+         "where the model runs; auto = a GPU per rank where the machine has them");
   s.number("threads", &c.threads, between(0, 4096), "per rank; 0 = cores / ranks on this node");
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
   s.number("eval_every", &c.eval_every, count_from(0),

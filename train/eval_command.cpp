@@ -19,7 +19,7 @@ namespace {
 struct Arguments {
   std::string checkpoint;
   std::vector<std::string> data;
-  std::string tokenizer, mode = "windows", compute = "auto";
+  std::string tokenizer, mode = "windows", compute = "auto", device = "auto";
   int64_t seq_len = 0, micro_batch = 0, limit = 0;
   int threads = 0;
   bool json = false, no_verify = false;
@@ -32,8 +32,8 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   RunData data;
   std::vector<std::string> problems;
   together(communicator, [&] {
-    ctx = {place_threads(arguments.threads, communicator), resolve_compute(arguments.compute),
-           nullptr};
+    ctx.exec = place_rank(arguments.device, arguments.threads, communicator);
+    ctx.compute = resolve_compute(arguments.compute, ctx.device());
     loaded = load_model(arguments.checkpoint, ctx.exec, ctx.compute, &problems);
     Config& config = loaded.config;
     if (!arguments.data.empty()) config.data.val = arguments.data;
@@ -123,6 +123,9 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--compute", arguments->compute, "f32, bf16 or auto")->capture_default_str();
+  command->add_option("--device", arguments->device, "Where the model runs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
   command->add_option("--threads", arguments->threads,
                       "Threads per rank; 0: all cores of the rank");
   command->add_flag("--no-verify", arguments->no_verify,

@@ -12,9 +12,10 @@
 namespace rodimus {
 namespace {
 
-void add_losses(EvalResult& result, const Tensor& losses, const int32_t* targets,
+void add_losses(EvalResult& result, Exec& exec, const Tensor& losses, const int32_t* targets,
                 const std::vector<int32_t>& token_bytes) {
-  const float* loss = losses.data<float>();
+  const Tensor known = on_host(exec, losses);
+  const float* loss = known.data<float>();
   for (int64_t i = 0; i < losses.numel(); ++i) {
     result.nats += static_cast<double>(loss[i]);
     if (!token_bytes.empty()) result.bytes += token_bytes.at(static_cast<size_t>(targets[i]));
@@ -70,8 +71,9 @@ std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dat
       batch.inputs.insert(batch.inputs.end(), window.begin(), window.end() - 1);
       batch.targets.insert(batch.targets.end(), window.begin() + 1, window.end());
     }
-    const BatchTensors tensors = to_tensors(ctx, batch);
-    add_losses(mine, model.losses(ctx, tensors.inputs, tensors.targets, tensors.starts, 0),
+    const BatchTensors tensors = to_tensors(ctx.exec, batch);
+    add_losses(mine, ctx.exec,
+               model.losses(ctx, tensors.inputs, tensors.targets, tensors.starts, 0),
                batch.targets.data(), options.token_bytes);
   }
   return sum_over_ranks(mine, communicator);
@@ -94,10 +96,10 @@ std::optional<EvalResult> evaluate_documents(Model& model, Context& ctx, const D
     for (int64_t begin = 0; begin < predictions; begin += chunk) {
       const int64_t count = std::min(chunk, predictions - begin);
       const auto at = document.begin() + begin;
-      const Tensor ids = int_tensor(ctx, {at, at + count}, {1, count});
-      const std::vector<int32_t> next(at + 1, at + 1 + count);
-      add_losses(mine, model.losses(ctx, ids, int_tensor(ctx, next, {1, count}), state),
-                 next.data(), options.token_bytes);
+      const Tensor ids = to_device(ctx.exec, {at, at + count}, {1, count}),
+                   next = to_device(ctx.exec, {at + 1, at + 1 + count}, {1, count});
+      add_losses(mine, ctx.exec, model.losses(ctx, ids, next, state), &*(at + 1),
+                 options.token_bytes);
     }
   }
   return sum_over_ranks(mine, communicator);

@@ -14,11 +14,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Logits (vocab) after `ids`.
+// Logits (vocab) after `ids`, on the host.
 Tensor feed(Context& ctx, Model& model, std::span<const int32_t> ids, ModelState& state) {
-  Tensor batch = Tensor::empty({1, static_cast<int64_t>(ids.size())}, DType::i32, ctx.device());
-  std::copy(ids.begin(), ids.end(), batch.data<int32_t>());
-  return model.next_logits(ctx, batch, state);
+  const Tensor batch = to_device(ctx.exec, ids, {1, static_cast<int64_t>(ids.size())});
+  return on_host(ctx.exec, model.next_logits(ctx, batch, state));
 }
 
 }  // namespace

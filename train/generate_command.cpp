@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "data/tokenizer.h"
@@ -15,13 +14,14 @@
 #include "train/generate.h"
 #include "train/load_model.h"
 #include "train/mpi_session.h"
+#include "train/placement.h"
 #include "train/signals.h"
 
 namespace rodimus {
 namespace {
 
 struct Options {
-  std::string checkpoint, prompt, tokenizer, compute = "f32";
+  std::string checkpoint, prompt, tokenizer, compute = "f32", device = "auto";
   std::vector<int32_t> ids;
   GenerateConfig generate;
   int threads = 0;
@@ -59,9 +59,8 @@ std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Toke
 
 void run(const Options& options) {
   validate(options.generate.sampling);
-  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-  Context ctx{Cpu{options.threads > 0 ? options.threads : static_cast<int>(cores)},
-              options.compute == "bf16" ? DType::bf16 : DType::f32, nullptr};
+  Context ctx{place_rank(options.device, options.threads, *make_single()),
+              options.compute == "bf16" ? DType::bf16 : DType::f32};
   std::vector<std::string> problems;
   const LoadedModel loaded = load_model(options.checkpoint, ctx.exec, ctx.compute, &problems);
   for (const std::string& problem : problems) fmt::print(stderr, "rodimus: warning: {}\n", problem);
@@ -129,6 +128,9 @@ void add_generate_command(CLI::App& app) {
                       "SentencePiece model (default: that of the run)");
   command->add_option("--compute", options->compute, "type of matrix products: f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--device", options->device, "where the model runs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))

@@ -10,6 +10,7 @@
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "train/config.h"
 #include "train/placement.h"
 
@@ -38,7 +39,9 @@ Json config_facts(const Config& config) {
                        {"tokens", config.run.steps * tokens}};
   const int64_t micro_batch =
       config.run.micro_batch > 0 ? config.run.micro_batch : config.run.global_batch;
-  const DType compute = resolve_compute(config.run.compute);
+  const bool on_gpu = config.run.device != "cpu" && find_gpus().count > 0;
+  const Device device = on_gpu ? Device::cuda : Device::cpu;
+  const DType compute = resolve_compute(config.run.compute, device);
   facts["memory_of_a_rank"] = {{"micro_batch", micro_batch}, {"compute", name_of(compute)}};
   for (const bool recompute : {false, true}) {
     facts["memory_of_a_rank"][recompute ? "with_recompute" : "without_recompute"] = to_json(

@@ -5,15 +5,17 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/memory.h"
 
 namespace rodimus {
 namespace {
 
 namespace fs = std::filesystem;
 
-void require_finite(const ParameterBuffers& buffers, const fs::path& folder) {
+void require_finite(Exec& exec, const ParameterBuffers& buffers, const fs::path& folder) {
   for (const Parameter* p : buffers.parameters) {
-    const float* x = std::as_const(p->var.value).data<float>();
+    const Tensor host = on_host(exec, p->var.value);
+    const float* x = host.data<float>();
     const int64_t n = numel_of(p->shape);
     const float* bad = std::find_if_not(x, x + n, [](float value) { return std::isfinite(value); });
     if (bad == x + n) continue;
@@ -48,11 +50,25 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
        ": expected a folder step_... or a run folder that holds some");
 }
 
+void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
+                const FlatLayout& layout, Tensor& into) {
+  constexpr int64_t kPiece = int64_t{1} << 22;  // elements that lie on the host at a time
+  std::vector<float> piece(static_cast<size_t>(std::min(kPiece, layout.size)));
+  for (int64_t begin = 0; begin < layout.size; begin += kPiece) {
+    const int64_t end = std::min(begin + kPiece, layout.size);
+    checkpoint.read(group, layout, {begin, end}, piece.data());
+    Tensor part = into.slice(begin, {end - begin});
+    on_device(exec, [&](auto& backend) {
+      memory::upload(backend, part.raw(), piece.data(), part.bytes());
+    });
+  }
+}
+
 void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers) {
   const FlatLayout layout = layout_of(buffers);
   require_same_tensors(layout, checkpoint);
-  checkpoint.read("params", layout, {0, layout.size}, buffers.values.data<float>());
-  require_finite(buffers, checkpoint.folder());
+  read_array(exec, checkpoint, "params", layout, buffers.values);
+  require_finite(exec, buffers, checkpoint.folder());
   refresh_low(exec, buffers);
 }
 

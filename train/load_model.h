@@ -21,6 +21,10 @@ FlatLayout layout_of(const ParameterBuffers& buffers);
 std::filesystem::path find_checkpoint(const std::filesystem::path& path,
                                       std::vector<std::string>* problems);
 
+// Reads one array of `checkpoint` ("params", "adam_m", "adam_v") into a flat buffer.
+void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
+                const FlatLayout& layout, Tensor& into);
+
 // Reads the parameters of `checkpoint` and their bf16 copy. Throws Error when tensors are missing
 // or of another shape, and when a parameter is NaN or infinite.
 void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);

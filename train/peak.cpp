@@ -5,8 +5,11 @@
 
 #include "autograd/tensor.h"
 #include "data/progress.h"
+#include "kernels/convert.h"
+#include "kernels/device.h"
 #include "kernels/gemm.h"
 #include "kernels/parallel.h"
+#include "kernels/philox.h"
 #include "train/placement.h"
 
 namespace rodimus {
@@ -33,21 +36,32 @@ void triad(const Cpu& exec, float* a, const float* b, const float* c, int64_t n)
     for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 3.0f * c[i];
   });
 }
+// Reads two arrays and writes one as well.
+[[maybe_unused]] void triad(Cuda& exec, float* a, const float* b, const float*, int64_t n) {
+  accumulate(exec, a, b, n);
+}
 
 }  // namespace
 
 double measure_gemm_gflops(Exec& exec, DType compute) {
-  constexpr int64_t kSize = 1024;
-  if (!has_native_bf16()) compute = DType::f32;
-  const Tensor a = convert_to(exec, zeros(exec, {kSize, kSize}), compute);
-  Tensor c = Tensor::empty({kSize, kSize}, compute, device_of(exec));
+  const Device device = device_of(exec);
+  // Large enough that neither device is limited by anything but its arithmetic.
+  const int64_t size = device == Device::cuda ? 8192 : 1024;
+  if (!has_native_bf16(device)) compute = DType::f32;
+  Tensor values = Tensor::empty({size, size}, DType::f32, device);
+  on_device(exec, [&](auto& backend) {  // with zeros a GPU draws less power and runs faster
+    random_normal(backend, values.data<float>(), values.numel(), 1, /*seed=*/1, /*stream=*/0);
+  });
+  const Tensor a = convert_to(exec, values, compute);
+  Tensor c = Tensor::empty({size, size}, compute, device);
   const double seconds = best_seconds([&] {
     dispatch(exec, compute, [&]<class T>(auto& backend) {
-      gemm(backend, {.m = kSize, .n = kSize, .k = kSize, .transpose_b = true}, c.data<T>(),
+      gemm(backend, {.m = size, .n = size, .k = size, .transpose_b = true}, c.data<T>(),
            a.data<T>(), a.data<T>(), 0);
+      wait(backend);
     });
   });
-  return 2.0 * kSize * kSize * kSize / seconds / 1e9;
+  return 2.0 * static_cast<double>(size * size * size) / seconds / 1e9;
 }
 
 double measure_triad_gb_per_s(Exec& exec, int64_t array_bytes) {
@@ -57,6 +71,7 @@ double measure_triad_gb_per_s(Exec& exec, int64_t array_bytes) {
   const double seconds = best_seconds([&] {
     on_device(exec, [&](auto& backend) {
       triad(backend, a.data<float>(), b.data<float>(), c.data<float>(), n);
+      wait(backend);
     });
   });
   return 12.0 * static_cast<double>(n) / seconds / 1e9;

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kernels/device.h"
+
 namespace rodimus {
 namespace {
 
@@ -43,8 +45,6 @@ int available_threads(const Communicator& communicator) {
   return bound_by_default() && take_part(all, part, communicator.local_rank()) ? part : cores;
 }
 
-}  // namespace
-
 Cpu place_threads(int threads, const Communicator& communicator) {
   if (threads < 0 || threads > 4096)
     fail("run.threads = ", threads, ": must be 0 (automatic) to 4096");
@@ -55,25 +55,59 @@ Cpu place_threads(int threads, const Communicator& communicator) {
   return cpu;
 }
 
-DType resolve_compute(const std::string& compute) {
+}  // namespace
+
+Exec place_rank(const std::string& device, int threads, const Communicator& communicator) {
+  const Cpu cpu = place_threads(threads, communicator);
+  if (device == "cpu") return cpu;
+  if (device != "cuda" && device != "auto")
+    fail("run.device = \"", device, "\": must be \"cpu\", \"cuda\" or \"auto\"");
+  const Gpus gpus = find_gpus();
+  if (gpus.count > 0) return exec_of(open_gpu(communicator));
+  if (device == "auto") return cpu;
+  fail("run.device = \"cuda\", but there is no GPU: ", gpus.reason,
+       "; use \"cpu\", or \"auto\" to compute on a GPU where there is one");
+}
+
+Place place_ranks(const std::string& device, int threads, Communicator& communicator) {
+  Exec exec;
+  together(communicator, [&] { exec = place_rank(device, threads, communicator); });
+  require_identical(communicator, static_cast<uint64_t>(device_of(exec)),
+                    "the device: some have a GPU and others not; name one with run.device");
+  std::unique_ptr<Communicator> nccl;
+  on_device(exec, [&]<class Backend>(const Backend& backend) {
+    if constexpr (std::is_same_v<Backend, Cuda>) {
+      if (communicator.world_size() > 1) nccl = make_nccl(communicator, backend);
+    }
+  });
+  Communicator* sums = nccl ? nccl.get() : &communicator;
+  return {exec, std::move(nccl), sums};
+}
+
+std::string describe_device(const std::string& device, const Exec& exec) {
+  if (const Cpu* cpu = std::get_if<Cpu>(&exec)) {
+    return concat(cpu->threads, " threads on the CPU",
+                  device == "auto" ? concat(" (auto: no GPU: ", find_gpus().reason, ")") : "");
+  }
+  return "a GPU each";
+}
+
+DType resolve_compute(const std::string& compute, Device device) {
   if (compute == "f32") return DType::f32;
   if (compute == "bf16") return DType::bf16;
   if (compute != "auto")
     fail("run.compute = \"", compute, "\": must be \"f32\", \"bf16\" or \"auto\"");
-  return has_native_bf16() ? DType::bf16 : DType::f32;
+  return has_native_bf16(device) ? DType::bf16 : DType::f32;
 }
 
-void require_device(const std::string& device) {
-  if (device == "auto" || device == "cpu") return;
-  fail("run.device = \"", device,
-       "\": this build computes on the CPU only; use \"cpu\" or \"auto\"");
+bool has_native_bf16(Device device) {
+  return device == Device::cuda || __builtin_cpu_supports("avx512bf16");
 }
 
-bool has_native_bf16() { return __builtin_cpu_supports("avx512bf16"); }
-
-std::string describe_compute(const std::string& compute) {
-  const std::string chosen = name_of(resolve_compute(compute));
-  const bool native = has_native_bf16();
+std::string describe_compute(const std::string& compute, Device device) {
+  const std::string chosen = name_of(resolve_compute(compute, device));
+  if (device == Device::cuda) return chosen;
+  const bool native = has_native_bf16(device);
   if (compute == "auto")
     return chosen +
            (native ? " (auto: this CPU has AVX512_BF16)" : " (auto: this CPU has no AVX512_BF16)");

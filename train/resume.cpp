@@ -105,8 +105,8 @@ void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& b
              AdamW& optimizer) {
   read_parameters(exec, checkpoint, buffers);
   const FlatLayout layout = layout_of(buffers);
-  checkpoint.read("adam_m", layout, {0, layout.size}, optimizer.m().data<float>());
-  checkpoint.read("adam_v", layout, {0, layout.size}, optimizer.v().data<float>());
+  read_array(exec, checkpoint, "adam_m", layout, optimizer.m());
+  read_array(exec, checkpoint, "adam_v", layout, optimizer.v());
   for (Tensor* moments : {&optimizer.m(), &optimizer.v()}) {
     double squares = 0;
     on_device(exec, [&](auto& backend) {

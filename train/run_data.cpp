@@ -113,18 +113,10 @@ RunData open_data(Config& config) {
   return run;
 }
 
-Tensor int_tensor(Context& ctx, const std::vector<int32_t>& values, Shape shape) {
-  Tensor x = Tensor::empty(std::move(shape), DType::i32, ctx.device());
-  CHECK(x.numel() == static_cast<int64_t>(values.size()), "int_tensor: ", values.size(),
-        " values for ", to_string(x.shape()));
-  std::copy(values.begin(), values.end(), x.data<int32_t>());
-  return x;
-}
-
-BatchTensors to_tensors(Context& ctx, const Batch& batch) {
+BatchTensors to_tensors(Exec& exec, const Batch& batch) {
   const Shape shape{batch.B, batch.T};
-  return {int_tensor(ctx, batch.inputs, shape), int_tensor(ctx, batch.targets, shape),
-          batch.starts.empty() ? Tensor{} : int_tensor(ctx, batch.starts, shape)};
+  return {to_device(exec, batch.inputs, shape), to_device(exec, batch.targets, shape),
+          batch.starts.empty() ? Tensor{} : to_device(exec, batch.starts, shape)};
 }
 
 }  // namespace rodimus

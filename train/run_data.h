@@ -36,11 +36,11 @@ std::string data_fingerprint(const Dataset& data);
 // Bytes of text that each token stands for, 0 for control tokens and for ids above the tokenizer's.
 std::vector<int32_t> bytes_per_token(const Tokenizer& tokenizer, int64_t vocab_size);
 
-// inputs, targets and starts (undefined when empty) of a batch as (B,T) int32 tensors.
+// inputs, targets and starts (undefined when empty) of a batch as (B,T) int32 tensors on the
+// device.
 struct BatchTensors {
   Tensor inputs, targets, starts;
 };
-BatchTensors to_tensors(Context& ctx, const Batch& batch);
-Tensor int_tensor(Context& ctx, const std::vector<int32_t>& values, Shape shape);
+BatchTensors to_tensors(Exec& exec, const Batch& batch);
 
 }  // namespace rodimus

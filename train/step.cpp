@@ -28,7 +28,8 @@ double Stepper::forward_backward(double* data_wait_s) {
     on_device(ctx.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
   }
   const float scale = 1 / static_cast<float>(tokens);
-  double loss = 0;
+  // Summed after the last one: on a GPU the host would wait for each sum, and has batches to make.
+  std::vector<Tensor> losses;
   for (int64_t i = 0; i < micro_batches; ++i) {
     BatchTensors batch;
     {
@@ -39,12 +40,13 @@ double Stepper::forward_backward(double* data_wait_s) {
     }
     Tape tape;
     Context recording{ctx.exec, ctx.compute, &tape, ctx.profile};
-    const Tensor losses =
-        model.losses(recording, batch.inputs, batch.targets, batch.starts, scale, recompute);
+    losses.push_back(
+        model.losses(recording, batch.inputs, batch.targets, batch.starts, scale, recompute));
     tape.backward(recording, {});
-    on_device(ctx.exec,
-              [&](auto& exec) { loss += sum(exec, losses.data<float>(), losses.numel()); });
   }
+  double loss = 0;
+  for (const Tensor& part : losses)
+    on_device(ctx.exec, [&](auto& exec) { loss += sum(exec, part.data<float>(), part.numel()); });
   return loss;
 }
 

@@ -29,7 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 class Trainer {
  public:
-  Trainer(Config config, const TrainOptions& options, Communicator& communicator);
+  Trainer(Config config, const TrainOptions& options, const Place& place);
   void run();
 
  private:
@@ -71,13 +71,11 @@ class Trainer {
   double mean_step_s_ = 0;
 };
 
-Trainer::Trainer(Config config, const TrainOptions& options, Communicator& communicator)
-    : config_(std::move(config)), communicator_(communicator) {
+Trainer::Trainer(Config config, const TrainOptions& options, const Place& place)
+    : config_(std::move(config)), communicator_(*place.communicator), ctx_{place.exec} {
   together(communicator_, [&] {
     resolve_for_ranks(config_, communicator_.world_size());
-    ctx_ = {place_threads(config_.run.threads, communicator_), resolve_compute(config_.run.compute),
-            nullptr};
-    require_device(config_.run.device);
+    ctx_.compute = resolve_compute(config_.run.compute, ctx_.device());
     data_ = open_data(config_);
     if (!data_.train)
       fail("data.train is empty: name the shards to train on, made by `rodimus tokenize`");
@@ -99,7 +97,7 @@ Trainer::Trainer(Config config, const TrainOptions& options, Communicator& commu
                 .tokens = config_.run.global_batch * config_.data.seq_len,
                 .micro_batches = loader_->micro_batches_per_step(),
                 .recompute = config_.run.recompute,
-                .next = [this] { return to_tensors(ctx_, loader_->next()); }});
+                .next = [this] { return to_tensors(ctx_.exec, loader_->next()); }});
   });
   prepare_output(options);
 
@@ -109,12 +107,12 @@ Trainer::Trainer(Config config, const TrainOptions& options, Communicator& commu
   communicator_.all_reduce_sum(std::span<double>(sum));
   peak_gflops_ = sum[0];
   check_identical("at the start");
-  const auto threads = std::get<Cpu>(ctx_.exec).threads;
   note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
-              " parameters, ", communicator_.world_size(), " ranks of ", threads, " threads, ",
-              describe_compute(config_.run.compute), ", ", data_.train->windows(), " windows of ",
-              config_.data.seq_len, " tokens, GEMM peak ", static_cast<int64_t>(peak_gflops_),
-              " GFLOP/s"));
+              " parameters, ", communicator_.world_size(), " ranks of ",
+              describe_device(config_.run.device, ctx_.exec), ", ",
+              describe_compute(config_.run.compute, ctx_.device()), ", ", data_.train->windows(),
+              " windows of ", config_.data.seq_len, " tokens, GEMM peak ",
+              static_cast<int64_t>(peak_gflops_), " GFLOP/s"));
 }
 
 // Only rank 0 looks for checkpoints and writes to the folder; all ranks learn what it found.
@@ -321,10 +319,13 @@ void Trainer::save(bool last) {
                                            .dump(),
                          .config_toml = to_toml(config_),
                          .tokenizer_hash = tokenizer_hash(data_)};
-  const std::array<OwnedArray, 3> arrays{
-      OwnedArray{"params", buffers.values.data<float>() + owned.begin},
-      OwnedArray{"adam_m", optimizer_->m().data<float>() + owned.begin},
-      OwnedArray{"adam_v", optimizer_->v().data<float>() + owned.begin}};
+  const auto part = [&](const Tensor& x) {
+    return on_host(ctx_.exec, x.slice(owned.begin, {owned.size()}));
+  };
+  const Tensor values = part(buffers.values), m = part(optimizer_->m()), v = part(optimizer_->v());
+  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
+                                         OwnedArray{"adam_m", m.data<float>()},
+                                         OwnedArray{"adam_v", v.data<float>()}};
   std::string problem;
   std::filesystem::path folder;
   try {
@@ -362,7 +363,8 @@ void Trainer::check_identical(const std::string& when) {
 
 void train(Config config, const TrainOptions& options, Communicator& communicator) {
   install_stop_signals();
-  Trainer(std::move(config), options, communicator).run();
+  const Place place = place_ranks(config.run.device, config.run.threads, communicator);
+  Trainer(std::move(config), options, place).run();
 }
 
 }  // namespace rodimus

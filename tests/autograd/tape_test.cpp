@@ -93,7 +93,7 @@ TEST_F(TapeTest, BoundSlotsAddToTheirBuffer) {
   const Var a = scale(ctx, leaf, 2);
   tape.backward(ctx, {{a.slot, filled({1, 1})}});
   EXPECT_EQ(read(buffer), (std::vector<float>{102, 202}));
-  EXPECT_EQ(leaf.slot->target({2}, DType::f32).beta, 1);
+  EXPECT_EQ(leaf.slot->target(ctx, {2}, DType::f32).beta, 1);
   EXPECT_THROW(leaf.slot->take(), Error);
 }
 

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "kernels/memory.h"
 #include "layers/model.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 
 namespace rodimus::testing {
@@ -41,12 +43,20 @@ inline void load_golden(const Golden& golden, Exec& exec, Model& model) {
   for (Parameter* p : model.parameters().parameters) {
     const std::vector<float> values = golden.f32("params/" + p->name);
     ASSERT_EQ(golden.shape("params/" + p->name), p->shape) << p->name;
-    std::copy(values.begin(), values.end(), p->var.value.data<float>());
+    on_device(exec, [&](auto& backend) {
+      memory::upload(backend, p->var.value.raw(), values.data(), p->var.value.bytes());
+    });
   }
   refresh_low(exec, model.parameters());
 }
 
-// ids (B,T) -> inputs (B,T-1), targets (B,T-1) as the golden loss takes them.
+// Int32 values of the host on the device of the backend under test.
+inline Tensor there(const Tensor& ids) {
+  Exec exec = backend();
+  return to_device(exec, {ids.data<int32_t>(), static_cast<size_t>(ids.numel())}, ids.shape());
+}
+
+// ids (B,T) -> inputs (B,T-1), targets (B,T-1) as the golden loss takes them, on the host.
 struct Shifted {
   Tensor inputs, targets;
 };
@@ -59,14 +69,16 @@ inline Shifted shift(const int32_t* ids, int64_t B, int64_t T) {
   return out;
 }
 
-inline double sum_of(const Tensor& losses) {
-  double sum = 0;
-  for (int64_t i = 0; i < losses.numel(); ++i) sum += static_cast<double>(losses.data<float>()[i]);
-  return sum;
+inline std::vector<double> values_of(const Tensor& x) {
+  Exec exec = backend();
+  const Tensor host = on_host(exec, x);
+  return to_double(std::span<const float>(host.data<float>(), static_cast<size_t>(x.numel())));
 }
 
-inline std::vector<double> values_of(const Tensor& x) {
-  return to_double(std::span<const float>(x.data<float>(), static_cast<size_t>(x.numel())));
+inline double sum_of(const Tensor& losses) {
+  double sum = 0;
+  for (const double loss : values_of(losses)) sum += loss;
+  return sum;
 }
 
 }  // namespace rodimus::testing

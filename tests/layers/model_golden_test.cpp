@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/convert.h"
 #include "tests/layers/golden_model.h"
 #include "tests/layers/plain_bf16.h"
 #include "tests/support/bf16_criterion.h"
@@ -23,7 +24,7 @@ class ModelGolden : public ::testing::TestWithParam<std::filesystem::path> {
     Tape tape;
     Context recording{ctx.exec, ctx.compute, &tape};
     const double count = static_cast<double>(batch.targets.numel());
-    const Tensor losses = model.losses(recording, batch.inputs, batch.targets, {},
+    const Tensor losses = model.losses(recording, there(batch.inputs), there(batch.targets), {},
                                        static_cast<float>(1 / count), recompute_blocks);
     tape.backward(recording, {});
     return sum_of(losses) / count;
@@ -31,7 +32,7 @@ class ModelGolden : public ::testing::TestWithParam<std::filesystem::path> {
 
   Golden golden_;
   ModelConfig config_;
-  Context f32_{Cpu{2}, DType::f32, nullptr};
+  Context f32_{backend(2), DType::f32, nullptr};
 };
 
 // Errors of f32 sums of n random terms grow like sqrt(n) eps; the longest here are T m = 90 * 64
@@ -43,8 +44,7 @@ TEST_P(ModelGolden, LogitsMatch) {
   Model model(config_, f32_.exec, f32_.compute, /*grads=*/false);
   load_golden(golden_, f32_.exec, model);
   const auto ids = golden_.i32("input_ids");
-  Tensor input = Tensor::empty(golden_.shape("input_ids"), DType::i32);
-  std::copy(ids.begin(), ids.end(), input.data<int32_t>());
+  const Tensor input = to_device(f32_.exec, ids, golden_.shape("input_ids"));
   EXPECT_TRUE(close(values_of(model.logits(f32_, input)), golden_.array("logits"), kTolerance));
 }
 
@@ -81,7 +81,7 @@ std::vector<double> golden_losses(const Golden& golden, const Tensor& targets) {
 // Tensor by tensor at most twice as wrong as the plain model; on the geometric mean over all
 // tensors better than it.
 TEST_P(ModelGolden, Bf16IsAtMostTwiceAsWrongAsAPlainModel) {
-  Context ctx{Cpu{2}, DType::bf16, nullptr};
+  Context ctx{backend(2), DType::bf16, nullptr};
   Model model(config_, ctx.exec, ctx.compute, /*grads=*/true);
   load_golden(golden_, ctx.exec, model);
   PlainBf16 plain(config_, golden_);
@@ -98,8 +98,8 @@ TEST_P(ModelGolden, Bf16IsAtMostTwiceAsWrongAsAPlainModel) {
         << name;
     ratios.push_back(relative_rms(values_of(ours), want) / relative_rms(values_of(theirs), want));
   };
-  compare("logits", model.logits(ctx, whole), plain.logits(whole), golden_.array("logits"));
-  const Tensor losses = model.losses(ctx, batch.inputs, batch.targets, {}, 0);
+  compare("logits", model.logits(ctx, there(whole)), plain.logits(whole), golden_.array("logits"));
+  const Tensor losses = model.losses(ctx, there(batch.inputs), there(batch.targets), {}, 0);
   const Tensor plain_losses = plain.run(batch.inputs, batch.targets);
   compare("losses", losses, plain_losses, golden_losses(golden_, batch.targets));
   run(model, ctx);
@@ -117,7 +117,7 @@ TEST_P(ModelGolden, Bf16IsAtMostTwiceAsWrongAsAPlainModel) {
 
 TEST_P(ModelGolden, RecomputationGivesTheSameBits) {
   for (const DType compute : {DType::f32, DType::bf16}) {
-    Context ctx{Cpu{2}, compute, nullptr};
+    Context ctx{backend(2), compute, nullptr};
     Model kept(config_, ctx.exec, compute, true), again(config_, ctx.exec, compute, true);
     load_golden(golden_, ctx.exec, kept);
     load_golden(golden_, ctx.exec, again);
@@ -147,12 +147,13 @@ TEST_P(ModelGolden, TrajectoryMatches) {
   for (size_t step = 0; step < losses.size(); ++step) {
     const int64_t at = static_cast<int64_t>(step) % shape[0] * shape[1] * shape[2];
     const Shifted batch = shift(batches.data() + at, shape[1], shape[2]);
-    std::fill_n(model.parameters().grads.data<float>(), model.parameters().grads.numel(), 0.0f);
+    Tensor& grads = model.parameters().grads;
+    on_device(f32_.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
     Tape tape;
     Context recording{f32_.exec, f32_.compute, &tape};
     const double count = static_cast<double>(batch.targets.numel());
-    const Tensor loss =
-        model.losses(recording, batch.inputs, batch.targets, {}, static_cast<float>(1 / count));
+    const Tensor loss = model.losses(recording, there(batch.inputs), there(batch.targets), {},
+                                     static_cast<float>(1 / count));
     tape.backward(recording, {});
     const double norm = optimizer.grad_norm(f32_.exec);
     EXPECT_TRUE(close(std::vector{sum_of(loss) / count}, std::vector{losses[step]}, 1e-4))

@@ -129,7 +129,7 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
       {"[run]\ncompute = \"fp32\"",
        nullptr,
        {"\"fp32\"", "\"auto\", \"f32\" or \"bf16\"", "\"f32\"?"}},
-      {"[run]\ndevice = \"gpu\"", nullptr, {"\"gpu\"", "\"auto\" or \"cpu\""}},
+      {"[run]\ndevice = \"gpu\"", nullptr, {"\"gpu\"", "\"auto\", \"cpu\" or \"cuda\""}},
       {"[data]\nseq_len = 0", nullptr, {"data.seq_len = 0"}},
       {"[optimizer]\nlr = 0.0", nullptr, {"optimizer.lr = 0.0", "above 0"}},
       {"[optimizer]\nlr = nan", nullptr, {"optimizer.lr = nan"}},
