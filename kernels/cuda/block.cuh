@@ -1,6 +1,7 @@
 // Sums over a warp and over a block, in an order that depends on the block's size alone.
 #pragma once
 
+#include "kernels/check.h"
 #include "kernels/cuda/dev.cuh"
 
 namespace rodimus::cuda {
@@ -41,6 +42,14 @@ __device__ __forceinline__ T block_sum(T value, T* partial) {
 inline int threads_for(int64_t packs, int most) {
   const int64_t warps = (packs + kWarp - 1) / kWarp;
   return static_cast<int>(warps < 1 ? kWarp : warps * kWarp > most ? most : warps * kWarp);
+}
+
+// Shared memory of a block that keeps `per_column` bytes for each element of a row.
+inline size_t row_bytes(const char* op, int64_t per_column, int64_t dim) {
+  constexpr int64_t kMost = (227 << 10) - 1024;  // of an H100, less what is not dynamic
+  CHECK(per_column * dim <= kMost, op, ": dim = ", dim, ", a GPU block holds rows up to ",
+        kMost / per_column);
+  return static_cast<size_t>(per_column * dim);
 }
 
 }  // namespace rodimus::cuda

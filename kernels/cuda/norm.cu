@@ -17,7 +17,6 @@ using namespace cuda;
 
 constexpr int kPack = 4;  // of the f32 stream: 16 bytes
 constexpr int kMaxThreads = 256;
-constexpr int64_t kMaxSharedBytes = 227 << 10;
 
 template <int N, class T>
 __global__ void __launch_bounds__(kMaxThreads)
@@ -107,20 +106,13 @@ __global__ void __launch_bounds__(kMaxThreads)
   for (int64_t i = threadIdx.x * N; i < dim; i += blockDim.x * N) store(line + i, load<N>(dw + i));
 }
 
-size_t shared_bytes(const char* op, int64_t arrays, int64_t dim) {
-  const int64_t bytes = arrays * dim * static_cast<int64_t>(sizeof(float));
-  CHECK(bytes <= kMaxSharedBytes - 1024, op, ": dim = ", dim, ", a GPU block holds rows up to ",
-        (kMaxSharedBytes - 1024) / arrays / static_cast<int64_t>(sizeof(float)));
-  return static_cast<size_t>(bytes);
-}
-
 }  // namespace
 
 template <class T>
 void residual_norm_forward(Cuda& gpu, float* s, T* y, float* rstd, const float* x, const T* branch,
                            const float* w, int64_t rows, int64_t dim, float eps) {
   if (rows == 0) return;
-  const size_t shared = shared_bytes("residual_norm", 1, dim);
+  const size_t shared = row_bytes("residual_norm", sizeof(float), dim);
   const bool packs = packs_fit<kPack>(dim, s, y, x, branch, w);
   CUDA_CHECK(dev::launch(narrow<unsigned>(rows),
                          threads_for(packs ? dim / kPack : dim, kMaxThreads), shared, gpu.stream,
@@ -136,7 +128,7 @@ void residual_norm_backward(Cuda& gpu, float* dx, T* dbranch, float* dw, const T
   CHECK(beta == 0 || ds == nullptr || ds != dx,
         "residual_norm_backward: ds may be dx only when beta is 0");
   if (rows == 0) return;
-  const size_t shared = shared_bytes("residual_norm_backward", 3, dim);
+  const size_t shared = row_bytes("residual_norm_backward", 3 * sizeof(float), dim);
   const int64_t blocks = row_blocks(rows);
   const memory::Scratch<float> lines(blocks * dim, Device::cuda);
   const bool packs = packs_fit<kPack>(dim, dx, dbranch, dy, ds, s, w, lines.data());

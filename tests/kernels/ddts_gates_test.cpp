@@ -9,6 +9,7 @@
 #include "kernels/reference/ddts_gates.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
@@ -17,12 +18,17 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
 using testing::Golden;
+using testing::in;
+using testing::kDevice;
 using testing::to_complex;
 using testing::to_double;
 using testing::tolerance;
@@ -59,17 +65,18 @@ struct Result {
 
 template <class T>
 Result<T> run(const Problem<T>& p, bool with_bias, int threads) {
-  Cpu exec{threads};
-  Result<T> r{std::vector<T>(p.dq.size()),     std::vector<T>(p.dq.size()),
-              std::vector<T>(p.qk.size()),     std::vector<T>(p.qk.size()),
-              std::vector<float>(p.dq.size()), std::vector<float>(p.bias.size(), 0.5f)};
-  const float* bias = with_bias ? p.bias.data() : nullptr;
-  ddts_gates_forward(exec, r.q.data(), r.k.data(), r.g.data(), p.qk.data(), p.gates.data(), bias,
-                     p.dims);
-  ddts_gates_backward(exec, r.dqk.data(), r.dgates.data(), with_bias ? r.dbias.data() : nullptr,
-                      p.dq.data(), p.dk.data(), p.dg.data(), p.qk.data(), p.gates.data(), bias,
-                      p.dims);
-  return r;
+  Backend exec = backend(threads);
+  const auto n = static_cast<int64_t>(p.dq.size());
+  Array<T> q(n), k(n), dqk(2 * n), dgates(2 * n);
+  Array<float> g(n), dbias(2 * p.dims.m, 0.5f);
+  const Array<T> qk(p.qk), gates(p.gates);
+  const Array<float> bias_values(p.bias);
+  const float* bias = with_bias ? bias_values.data() : nullptr;
+  ddts_gates_forward(exec, q.data(), k.data(), g.data(), qk.data(), gates.data(), bias, p.dims);
+  ddts_gates_backward(exec, dqk.data(), dgates.data(), with_bias ? dbias.data() : nullptr,
+                      in(p.dq).data(), in(p.dk).data(), in(p.dg).data(), qk.data(), gates.data(),
+                      bias, p.dims);
+  return {q.host(), k.host(), dqk.host(), dgates.host(), g.host(), dbias.host()};
 }
 
 template <class R>
@@ -120,7 +127,8 @@ void check(const Problem<T>& p, bool with_bias) {
 }
 
 TYPED_TEST(DdtsGates, MatchesReferenceAndComplexStep) {
-  for (const auto& [rows, m] : {std::array<int64_t, 2>{1, 5}, {3, 7}, {4, 33}, {70, 9}})
+  constexpr int64_t kRows = kDevice == Device::cuda ? 20 : 70;  // once for each schedule there
+  for (const auto& [rows, m] : {std::array<int64_t, 2>{1, 5}, {3, 7}, {5, 24}, {4, 33}, {kRows, 9}})
     for (const bool with_bias : {false, true}) check(Problem<TypeParam>(rows, m), with_bias);
 }
 
@@ -297,7 +305,8 @@ TEST(DdtsGatesGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
 }
 
 TYPED_TEST(DdtsGates, SameBitsOnAnyNumberOfThreads) {
-  const Problem<TypeParam> p(700, 33);
+  // Blocks of rows on every backend; the emulator takes a millisecond a row.
+  const Problem<TypeParam> p(kDevice == Device::cuda ? 150 : 700, 33);
   const auto one = run(p, true, 1);
   for (const int threads : {2, 3}) {
     const auto more = run(p, true, threads);
@@ -305,6 +314,10 @@ TYPED_TEST(DdtsGates, SameBitsOnAnyNumberOfThreads) {
     EXPECT_EQ(to_double(one.dqk), to_double(more.dqk));
     EXPECT_EQ(to_double(one.k), to_double(more.k));
   }
+  // The blocks together: a bias moves with the gate in every row.
+  std::vector<double> sums(one.dbias.size(), 0.5);
+  for (size_t i = 0; i < one.dgates.size(); ++i) sums[i % sums.size()] += to_f32(one.dgates[i]);
+  EXPECT_TRUE(close(to_double(one.dbias), sums, tolerance<TypeParam>(p.dims.rows)));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "kernels/reference/gated_norm.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
@@ -16,15 +17,25 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
 using testing::Golden;
+using testing::in;
+using testing::kDevice;
 using testing::to_complex;
 using testing::to_double;
 using testing::tolerance;
+
+// The emulator takes a millisecond a row.
+int64_t rows_of_test(int64_t on_cpu, int64_t on_gpu) {
+  return kDevice == Device::cuda ? on_gpu : on_cpu;
+}
 
 template <class T>
 class GatedNorm : public ::testing::Test {};
@@ -56,24 +67,22 @@ struct Result {
 // Forward, then backward; sums start at 0.5 to see that they are added to.
 template <class T>
 Result<T> run(const Problem<T>& p, bool skip, int threads) {
-  Cpu exec{threads};
-  const size_t n = p.o.size(), dim = p.w.size();
-  Result<T> r{std::vector<T>(n),
-              std::vector<T>(n),
-              std::vector<T>(n),
-              std::vector<T>(n),
-              std::vector<float>(static_cast<size_t>(p.dims.rows)),
-              std::vector<float>(dim, 0.5f),
-              std::vector<float>(dim, 0.5f)};
-  const T* c = skip ? p.c.data() : nullptr;
-  const float* skip_weight = skip ? p.skip_weight.data() : nullptr;
-  gated_norm_forward(exec, r.y.data(), r.rstd.data(), p.o.data(), c, skip_weight, p.gate.data(),
-                     p.w.data(), p.dims);
-  gated_norm_backward(exec, r.d_o.data(), skip ? r.dc.data() : nullptr,
-                      skip ? r.dskip_weight.data() : nullptr, r.dgate.data(), r.dw.data(),
-                      p.dy.data(), p.o.data(), c, skip_weight, p.gate.data(), p.w.data(),
-                      r.rstd.data(), p.dims);
-  return r;
+  Backend exec = backend(threads);
+  const auto n = static_cast<int64_t>(p.o.size()), dim = p.dims.dim;
+  Array<T> y(n), d_o(n), dc(n), dgate(n);
+  Array<float> rstd(p.dims.rows), dskip_weight(dim, 0.5f), dw(dim, 0.5f);
+  const Array<T> o(p.o), c(p.c), gate(p.gate);
+  const Array<float> skip_weight(p.skip_weight), w(p.w);
+  gated_norm_forward(exec, y.data(), rstd.data(), o.data(), skip ? c.data() : nullptr,
+                     skip ? skip_weight.data() : nullptr, gate.data(), w.data(), p.dims);
+  gated_norm_backward(exec, d_o.data(), skip ? dc.data() : nullptr,
+                      skip ? dskip_weight.data() : nullptr, dgate.data(), dw.data(),
+                      in(p.dy).data(), o.data(), skip ? c.data() : nullptr,
+                      skip ? skip_weight.data() : nullptr, gate.data(), w.data(),
+                      std::as_const(rstd).data(), p.dims);
+  return {y.host(),     d_o.host(),  skip ? dc.host() : std::vector<T>(),
+          dgate.host(), rstd.host(), dskip_weight.host(),
+          dw.host()};
 }
 
 // Outputs of the reference; inputs in the order o, c, skip_weight, gate, w.
@@ -96,24 +105,25 @@ std::array<std::vector<double>, 5> inputs(const Problem<T>& p) {
 
 TYPED_TEST(GatedNorm, ForwardMatchesReference) {
   using T = TypeParam;
-  for (const int64_t rows : {1, 3, 64}) {
-    for (const int64_t dim : {1, 7, 8, 33, 1000}) {
-      for (const bool skip : {false, true}) {
-        SCOPED_TRACE(::testing::Message() << rows << " x " << dim << " skip " << skip);
-        const Problem<T> p(rows, dim);
-        std::vector<double> rstd;
-        const auto y = reference_y<double>(inputs(p), p.dims, skip, &rstd);
-        const auto got = run(p, skip, 2);
-        EXPECT_TRUE(close(to_double(got.y), y, tolerance<T>(dim)));
-        EXPECT_TRUE(close(to_double(got.rstd), rstd, tolerance<float>(dim)));
-      }
-    }
-  }
+  const auto check = [](int64_t rows, int64_t dim, bool skip) {
+    SCOPED_TRACE(::testing::Message() << rows << " x " << dim << " skip " << skip);
+    const Problem<T> p(rows, dim);
+    std::vector<double> rstd;
+    const auto y = reference_y<double>(inputs(p), p.dims, skip, &rstd);
+    const auto got = run(p, skip, 2);
+    EXPECT_TRUE(close(to_double(got.y), y, tolerance<T>(dim)));
+    EXPECT_TRUE(close(to_double(got.rstd), rstd, tolerance<float>(dim)));
+  };
+  for (const int64_t rows : {int64_t{1}, int64_t{3}, rows_of_test(64, 6)})
+    for (const int64_t dim : {1, 7, 8, 33, 1000})
+      for (const bool skip : {false, true}) check(rows, dim, skip);
+  check(515, 4, true);  // more rows than the GPU starts blocks
 }
 
 TYPED_TEST(GatedNorm, BackwardMatchesComplexStep) {
   using T = TypeParam;
-  for (const auto& [rows, dim] : {std::array<int64_t, 2>{1, 5}, {3, 7}, {5, 33}, {70, 9}}) {
+  for (const auto& [rows, dim] :
+       {std::array<int64_t, 2>{1, 5}, {3, 7}, {6, 20}, {5, 33}, {rows_of_test(70, 25), 9}}) {
     for (const bool skip : {false, true}) {
       SCOPED_TRACE(::testing::Message() << rows << " x " << dim << " skip " << skip);
       const Problem<T> p(rows, dim);
@@ -229,7 +239,7 @@ TEST(GatedNormGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
 }
 
 TYPED_TEST(GatedNorm, SameBitsOnAnyNumberOfThreads) {
-  const Problem<TypeParam> p(501, 65);
+  const Problem<TypeParam> p(rows_of_test(501, 50), 65);
   const auto one = run(p, true, 1);
   for (const int threads : {2, 3}) {
     const auto more = run(p, true, threads);

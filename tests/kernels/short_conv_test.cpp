@@ -9,6 +9,7 @@
 #include "kernels/reference/short_conv.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
@@ -17,12 +18,16 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Complex;
 using testing::complex_step;
 using testing::ComplexVector;
 using testing::Golden;
+using testing::in;
 using testing::to_complex;
 using testing::to_double;
 using testing::tolerance;
@@ -57,18 +62,21 @@ struct Result {
 
 template <class T>
 Result<T> run(const Problem<T>& p, bool with_history, int threads) {
-  Cpu exec{threads};
+  Backend exec = backend(threads);
   const auto nan = T(std::numeric_limits<float>::quiet_NaN());
-  Result<T> r{std::vector<T>(p.x.size(), nan), std::vector<T>(p.x.size(), nan),
-              std::vector<T>(p.history.size(), nan), std::vector<float>(p.weight.size(), 0.5f),
-              std::vector<float>(p.bias.size(), 0.5f)};
-  const T* history = with_history ? p.history.data() : nullptr;
-  short_conv_forward(exec, r.y.data(), p.x.data(), p.weight.data(), p.bias.data(), history,
-                     p.starts_or_null(), p.dims);
-  short_conv_backward(exec, r.dx.data(), r.dweight.data(), r.dbias.data(),
-                      with_history ? r.dhistory.data() : nullptr, p.dy.data(), p.x.data(),
-                      p.weight.data(), p.bias.data(), history, p.starts_or_null(), p.dims);
-  return r;
+  const auto n = static_cast<int64_t>(p.x.size());
+  Array<T> y(n, nan), dx(n, nan), dhistory(static_cast<int64_t>(p.history.size()), nan);
+  Array<float> dweight(static_cast<int64_t>(p.weight.size()), 0.5f), dbias(p.dims.D, 0.5f);
+  const Array<T> x(p.x), history_values(p.history);
+  const Array<float> weight(p.weight), bias(p.bias);
+  const Array<int32_t> start_values(p.starts);
+  const T* history = with_history ? history_values.data() : nullptr;
+  const int32_t* starts = p.starts.empty() ? nullptr : start_values.data();
+  short_conv_forward(exec, y.data(), x.data(), weight.data(), bias.data(), history, starts, p.dims);
+  short_conv_backward(exec, dx.data(), dweight.data(), dbias.data(),
+                      with_history ? dhistory.data() : nullptr, in(p.dy).data(), x.data(),
+                      weight.data(), bias.data(), history, starts, p.dims);
+  return {y.host(), dx.host(), dhistory.host(), dweight.host(), dbias.host()};
 }
 
 // Sums start at 0.5 to see that they are added to.
@@ -124,7 +132,8 @@ TYPED_TEST(ShortConv, MatchesReferenceAndComplexStep) {
                                    {2, 7, 8, 1},
                                    {1, 9, 5, 7},
                                    {3, 23, 9, 4},
-                                   {2, 40, 3, 3}})
+                                   {2, 40, 3, 3},
+                                   {1, 35, 8, 4}})
     for (const bool with_history : {false, true}) check(Problem<TypeParam>(dims), with_history);
 }
 
@@ -132,6 +141,36 @@ TYPED_TEST(ShortConv, DocumentStarts) {
   Problem<TypeParam> p({2, 9, 5, 4});
   p.starts = {0, 0, 0, 3, 3, 5, 6, 6, 6, 0, 1, 1, 1, 1, 1, 1, 1, 8};
   for (const bool with_history : {false, true}) check(p, with_history);
+}
+
+// The last channels of many are what they are alone: where they start a block of their own, and in
+// each kernel (packs of channels, single channels, more taps).
+TYPED_TEST(ShortConv, ChannelsDoNotDependOnOthers) {
+  using T = TypeParam;
+  for (const auto& [D, alone, width] :
+       {std::array<int64_t, 3>{1040, 16, 4}, {131, 3, 4}, {131, 3, 6}}) {
+    SCOPED_TRACE(::testing::Message() << D << " channels, width " << width);
+    const auto last = [all = D, some = alone](const auto& x, int64_t per_channel = 1) {
+      std::decay_t<decltype(x)> part;
+      const int64_t row = all * per_channel, kept = some * per_channel;
+      for (int64_t end = row; end <= static_cast<int64_t>(x.size()); end += row)
+        part.insert(part.end(), x.begin() + (end - kept), x.begin() + end);
+      return part;
+    };
+    const Problem<T> many({2, 3, D, width});
+    Problem<T> few({2, 3, alone, width});
+    few.x = last(many.x);
+    few.dy = last(many.dy);
+    few.history = last(many.history);
+    few.weight = last(many.weight, width);
+    few.bias = last(many.bias);
+    const auto got = run(many, true, 1), want = run(few, true, 1);
+    EXPECT_EQ(to_double(last(got.y)), to_double(want.y));
+    EXPECT_EQ(to_double(last(got.dx)), to_double(want.dx));
+    EXPECT_EQ(to_double(last(got.dhistory)), to_double(want.dhistory));
+    EXPECT_EQ(last(got.dweight, width), want.dweight);
+    EXPECT_EQ(last(got.dbias), want.dbias);
+  }
 }
 
 // A sequence of two documents gives the bits of the two documents run apart.
