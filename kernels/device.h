@@ -19,7 +19,8 @@ Gpus find_gpus();
 // Error when there is no such GPU, or when another one is open.
 Cuda open_gpu(int index);
 
-// Returns when all work that was queued is done. Throws Error when it failed.
+// Returns when all work that was queued is done. Throws Error when it failed, or when a kernel met
+// bad input (memory::download()).
 inline void wait(Cpu&) {}
 void wait(Cuda&);
 

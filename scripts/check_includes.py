@@ -55,7 +55,8 @@ VENDOR = [
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are vocabulary or tools, not ops.
-INFRASTRUCTURE = {"check", "device", "dtype", "exec", "memory", "parallel", "simd", "xxh64"}
+INFRASTRUCTURE = {"bad_input", "check", "device", "dtype", "exec", "memory", "parallel", "simd",
+                  "xxh64"}
 # Ops whose truth is a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 HEADERS = {".h", ".cuh"}

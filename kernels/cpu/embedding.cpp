@@ -4,26 +4,23 @@
 
 #include <algorithm>
 
+#include "kernels/bad_input.h"
 #include "kernels/parallel.h"
 
 namespace rodimus {
 namespace {
 
 // Before the parallel region: an exception must not leave it.
-void check_ids(const char* op, const int32_t* ids, int64_t rows, int64_t vocab) {
-  for (int64_t r = 0; r < rows; ++r) {
-    if (ids[r] < 0 || ids[r] >= vocab) {
-      fail(op, ": token id ", ids[r], " at position ", r, " is outside the vocabulary [0, ", vocab,
-           "); were the shards made with another tokenizer than the config's vocab_size?");
-    }
-  }
+void check_ids(const int32_t* ids, int64_t rows, int64_t vocab) {
+  for (int64_t r = 0; r < rows; ++r)
+    if (ids[r] < 0 || ids[r] >= vocab) fail_token_id(ids[r], r, vocab);
 }
 
 }  // namespace
 
 void embedding_forward(Cpu& exec, float* y, const float* table, const int32_t* ids, int64_t rows,
                        int64_t dim, int64_t vocab) {
-  check_ids("embedding", ids, rows, vocab);
+  check_ids(ids, rows, vocab);
   parallel_rows(exec, rows, dim, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) std::copy_n(table + ids[r] * dim, dim, y + r * dim);
   });
@@ -31,7 +28,7 @@ void embedding_forward(Cpu& exec, float* y, const float* table, const int32_t* i
 
 void embedding_backward(Cpu& exec, float* dtable, const float* dy, const int32_t* ids, int64_t rows,
                         int64_t dim, int64_t vocab) {
-  check_ids("embedding_backward", ids, rows, vocab);
+  check_ids(ids, rows, vocab);
   parallel_rows(exec, dim, rows, [&](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       float* sum = dtable + ids[r] * dim;

@@ -9,6 +9,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/bad_input.h"
 #include "kernels/cpu/exp2.h"
 #include "kernels/gemm.h"
 #include "kernels/memory.h"
@@ -54,13 +55,10 @@ LogSum log_sum(const float* z, int64_t n) {
   return {largest, simd::reduce_add(sum)};
 }
 
-void check_targets(const char* op, const int32_t* targets, int64_t rows, int64_t vocab) {
-  for (int64_t r = 0; r < rows; ++r) {
-    if (targets[r] != kIgnoreTarget && (targets[r] < 0 || targets[r] >= vocab)) {
-      fail(op, ": target ", targets[r], " in row ", r, ", expected 0 .. ", vocab - 1, " (vocab ",
-           vocab, ") or ", kIgnoreTarget, " for none; was the data made with another tokenizer?");
-    }
-  }
+void check_targets(const int32_t* targets, int64_t rows, int64_t vocab) {
+  for (int64_t r = 0; r < rows; ++r)
+    if (targets[r] != kIgnoreTarget && (targets[r] < 0 || targets[r] >= vocab))
+      fail_target(targets[r], r, vocab);
 }
 
 // cross_entropy with rows of z and dz `ld` elements apart. dz may be z.
@@ -106,7 +104,7 @@ void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, con
          float scale, const HeadLossDims& dims) {
   CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
         ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
-  check_targets("head_loss", targets, dims.rows, dims.vocab);
+  check_targets(targets, dims.rows, dims.vocab);
   if (dims.rows == 0) return;
   const int64_t block = block_rows(dims);
   // Rows a power of two apart would compete for the same cache sets in dw's product.
@@ -148,7 +146,7 @@ void head_loss_forward_backward(Cpu& exec, float* losses, T* dx, float* dw, cons
 template <class T>
 void cross_entropy(Cpu& exec, float* losses, T* dz, const float* z, const int32_t* targets,
                    float scale, int64_t rows, int64_t vocab) {
-  check_targets("cross_entropy", targets, rows, vocab);
+  check_targets(targets, rows, vocab);
   cross_entropy_rows(exec, losses, dz, z, vocab, targets, scale, rows, vocab);
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/faults.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/memory.h"
 
 namespace rodimus {
 namespace {
@@ -81,6 +82,7 @@ const Cuda& cuda::gpu_in_use() {
   return *opened();
 }
 
-void wait(Cuda& gpu) { CUDA_CHECK(cudaStreamSynchronize(gpu.stream)); }
+// What download() reads along comes after all that was queued.
+void wait(Cuda& gpu) { memory::download(gpu, nullptr, nullptr, 0); }
 
 }  // namespace rodimus

@@ -1,6 +1,6 @@
 // Bad input that only a kernel can see (a token id outside the vocabulary) and that the host learns
-// when it next waits: memory::download() reads these words and throws. Until then the kernels treat
-// the bad value as none, so nothing is read or written out of bounds.
+// when it next waits: memory::download() and wait() read these words and throw. Until then the
+// kernels treat the bad value as none, so nothing is read or written out of bounds.
 #pragma once
 
 #include <cstdint>

@@ -13,9 +13,9 @@
 #include <cstring>
 #include <mutex>
 
+#include "kernels/bad_input.h"
 #include "kernels/cuda/faults.h"
 #include "kernels/cuda/runtime.h"
-#include "kernels/device.h"
 
 namespace rodimus::memory {
 namespace {
@@ -74,16 +74,12 @@ Ring& ring() {
   return *instance;
 }
 
-void throw_fault(cuda::Fault fault, const cuda::FaultWords& words) {
-  const uint64_t position = words.first_bad >> 32;
+[[noreturn]] void throw_fault(cuda::Fault fault, const cuda::FaultWords& words) {
+  const auto position = static_cast<int64_t>(words.first_bad >> 32);
   const auto value = static_cast<int32_t>(words.first_bad & 0xffffffffu);
-  if (fault == cuda::Fault::token_id) {
-    fail("embedding: token id ", value, " at position ", position,
-         " is outside the vocabulary [0, ", words.limit,
-         "); were the shards made with another tokenizer than the config's vocab_size?");
-  }
-  fail("head_loss: target ", value, " in row ", position, " is outside the vocabulary [0, ",
-       words.limit, "); was the data made with another tokenizer?");
+  const auto vocab = static_cast<int64_t>(words.limit);
+  if (fault == cuda::Fault::token_id) fail_token_id(value, position, vocab);
+  fail_target(value, position, vocab);
 }
 
 }  // namespace
@@ -128,8 +124,7 @@ void reset_peak() {
 
 void release_cached() {
   if (stats().system_calls == 0) return;  // no GPU in use
-  Cuda gpu = cuda::gpu_in_use();
-  wait(gpu);
+  CUDA_CHECK(cudaStreamSynchronize(cuda::gpu_in_use().stream));
   CUDA_CHECK(cudaMemPoolTrimTo(pool_of_device(), 0));
   const std::lock_guard lock(stats_mutex);
   stats_now.reserved = reserved_bytes();

@@ -46,19 +46,28 @@ __host__ __device__ inline uint64_t fnv(uint64_t hash, uint64_t word) {
   return hash ^ (hash >> 32);
 }
 
-// A chain of steps that cannot be cut: a warp per block of bytes loads 32 words together and every
-// lane goes through all of them. `words` counts whole words, `tail` bytes follow.
+// A chain of steps that cannot be cut: a warp per block of bytes brings words into shared memory,
+// many loads at once, and its first lane goes through them. `words` counts whole words, `tail`
+// bytes follow.
 __global__ void __launch_bounds__(kWarp)
     hash_kernel(uint64_t* hashes, const uint64_t* data, int64_t words, int tail) {
+  constexpr int kStage = 8 * kWarp;
   constexpr int64_t kWords = kReduceBlock / 2;
+  SHARED_ARRAY(uint64_t, stage, kStage);
   const int64_t begin = int64_t{blockIdx.x} * kWords;
   const int64_t end = begin + kWords < words ? begin + kWords : words;
   uint64_t hash = kFnvOffset;
-  for (int64_t first = begin; first < end; first += kWarp) {
-    const int64_t mine = first + threadIdx.x;
-    const uint64_t word = mine < end ? data[mine] : 0;
-    const int count = end - first < kWarp ? static_cast<int>(end - first) : kWarp;
-    for (int i = 0; i < count; ++i) hash = fnv(hash, __shfl_sync(0xffffffffu, word, i));
+  for (int64_t first = begin; first < end; first += kStage) {
+    const int count = end - first < kStage ? static_cast<int>(end - first) : kStage;
+#pragma unroll
+    for (int i = 0; i < kStage; i += kWarp) {
+      const int mine = i + static_cast<int>(threadIdx.x);
+      if (mine < count) stage[mine] = data[first + mine];
+    }
+    __syncwarp();  // stage complete
+    if (threadIdx.x == 0)
+      for (int i = 0; i < count; ++i) hash = fnv(hash, stage[i]);
+    __syncwarp();  // stage may be written again
   }
   if (threadIdx.x != 0) return;
   if (tail > 0 && blockIdx.x == gridDim.x - 1) {

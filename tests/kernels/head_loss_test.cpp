@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels/reference/head_loss.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 #include "tests/support/gradient.h"
 #include "tests/support/random.h"
@@ -37,12 +39,12 @@ TEST(CrossEntropyGolden, LossAndGradient) {
     ASSERT_EQ(golden.number("ignore_index"), kIgnoreTarget);
     const auto counted = static_cast<double>(
         std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; }));
-    std::vector<float> losses(targets.size()), dz(z.size());
-    Cpu exec{2};
-    cross_entropy(exec, losses.data(), dz.data(), z.data(), targets.data(),
+    Array<float> losses(shape[0]), dz(static_cast<int64_t>(z.size()));
+    Backend exec = backend(2);
+    cross_entropy(exec, losses.data(), dz.data(), in(z).data(), in(targets).data(),
                   static_cast<float>(1 / counted), shape[0], shape[1]);
     double sum = 0;
-    for (const float loss : losses) sum += loss;
+    for (const float loss : losses.host()) sum += loss;
     const double mean = sum / counted, want = golden.scalar("loss");
     EXPECT_LE(std::abs(mean - want), kTolerance * want);
     EXPECT_TRUE(close(to_double(dz), golden.array("d_logits"), kTolerance));
@@ -58,11 +60,12 @@ TEST(CrossEntropyGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
     const auto targets = golden.i32("target");
     const auto counted = static_cast<float>(
         std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; }));
-    std::vector<float> losses(targets.size());
-    std::vector<bf16> dz(z.size());
-    Cpu exec{2};
-    cross_entropy(exec, losses.data(), dz.data(), z.data(), targets.data(), 1 / counted, shape[0],
-                  shape[1]);
+    Array<float> losses_device(shape[0]);
+    Array<bf16> dz(static_cast<int64_t>(z.size()));
+    Backend exec = backend(2);
+    cross_entropy(exec, losses_device.data(), dz.data(), in(z).data(), in(targets).data(),
+                  1 / counted, shape[0], shape[1]);
+    const std::vector<float> losses = losses_device.host();
 
     const auto vocab = static_cast<size_t>(shape[1]);
     std::vector<float> plain_dz(z.size());
@@ -105,10 +108,20 @@ struct Case {
         losses(targets.size(), NAN),
         losses_alone(targets.size(), NAN),
         dw(w.size(), dw_before) {
-    Cpu exec{threads};
-    head_loss_forward(exec, losses_alone.data(), x.data(), w.data(), targets.data(), d);
-    head_loss_forward_backward(exec, losses.data(), dx.data(), dw.data(), x.data(), w.data(),
-                               targets.data(), scale, d);
+    run(scale, d, threads);
+  }
+
+  void run(float scale, HeadLossDims d, int threads = 2) {
+    Backend exec = backend(threads);
+    const Array<T> x_in = x, w_in = w;
+    const Array<int32_t> targets_in = targets;
+    Array<float> losses_out = losses, alone_out = losses_alone, dw_out = dw;
+    Array<T> dx_out = dx;
+    head_loss_forward(exec, alone_out.data(), x_in.data(), w_in.data(), targets_in.data(), d);
+    head_loss_forward_backward(exec, losses_out.data(), dx_out.data(), dw_out.data(), x_in.data(),
+                               w_in.data(), targets_in.data(), scale, d);
+    losses_alone = alone_out.host(), losses = losses_out.host();
+    dx = dx_out.host(), dw = dw_out.host();
   }
 };
 
@@ -172,6 +185,10 @@ void check_against_double(const HeadLossDims& d, const Case<float>& got, double 
   EXPECT_TRUE(close(to_double(got.dw), dw, kTolerance));
 }
 
+// The emulator takes up to a third of a millisecond a row, and more than one block of a GPU is more
+// than 2048: such cases run under the first of its schedules.
+bool ran_before(bool& ran) { return kDevice == Device::cuda && std::exchange(ran, true); }
+
 // More than one block of rows, vocabularies around vectors and pieces, and a dw that holds a sum
 // already (gradient accumulation).
 TEST(HeadLoss, MatchesDoubleAcrossBlocks) {
@@ -180,7 +197,9 @@ TEST(HeadLoss, MatchesDoubleAcrossBlocks) {
                                {1025, 3, 31},
                                {2100, 6, 40},
                                {3, 33, 2048},
-                               {70, 8, 2055}}) {
+                               {20, 8, 2055}}) {
+    static bool ran = false;
+    if (kDevice == Device::cuda && d.rows > 1000 && (d.rows < 2100 || ran_before(ran))) continue;
     SCOPED_TRACE(concat(d.rows, " x ", d.dim, " x ", d.vocab));
     const Case<float> got(d, 0.125f, 0.5f);
     check_against_double(d, got, 0.125, 0.5);
@@ -197,9 +216,7 @@ TEST(HeadLoss, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
   for (size_t i = 0; i < exact.x.size(); ++i) exact.x[i] = to_f32(got.x[i]);
   for (size_t i = 0; i < exact.w.size(); ++i) exact.w[i] = to_f32(got.w[i]);
   std::fill(exact.dw.begin(), exact.dw.end(), 0.0f);
-  Cpu exec;
-  head_loss_forward_backward(exec, exact.losses.data(), exact.dx.data(), exact.dw.data(),
-                             exact.x.data(), exact.w.data(), exact.targets.data(), kScale, d);
+  exact.run(kScale, d);
 
   std::vector<float> losses, dx, dw(exact.w.size());
   for (int64_t r = 0; r < d.rows; ++r) {
@@ -250,16 +267,16 @@ TEST(HeadLoss, IgnoredRowsLeaveNothing) {
 }
 
 TEST(HeadLoss, CrossEntropyBitsDoNotDependOnThreads) {
-  constexpr int64_t kRows = 37, kVocab = 3001;
+  constexpr int64_t kRows = kDevice == Device::cuda ? 3 : 37, kVocab = 3001;
   const auto z = cast<float>(normal(kRows * kVocab, 4, 3));
   const auto targets = some_targets(kRows, kVocab);
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2, 3}) {
-    std::vector<float> out(kRows + kRows * kVocab);
-    Cpu exec{threads};
-    cross_entropy(exec, out.data(), out.data() + kRows, z.data(), targets.data(), 0.1f, kRows,
-                  kVocab);
-    results.push_back(out);
+    Array<float> out(kRows + kRows * kVocab);
+    Backend exec = backend(threads);
+    cross_entropy(exec, out.data(), out.data() + kRows, in(z).data(), in(targets).data(), 0.1f,
+                  kRows, kVocab);
+    results.push_back(out.host());
   }
   EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), results[0].size() * 4), 0);
   EXPECT_EQ(std::memcmp(results[0].data(), results[2].data(), results[0].size() * 4), 0);
@@ -268,45 +285,77 @@ TEST(HeadLoss, CrossEntropyBitsDoNotDependOnThreads) {
 // Logits of any size: exact to f32 around +-1e4, -inf is a weight of zero, NaN is never lost.
 TEST(HeadLoss, ExtremeLogits) {
   constexpr int64_t kVocab = 2100;
-  Cpu exec;
-  const int32_t target = 2050;
-  std::vector<float> z(kVocab, -INFINITY), dz(kVocab);
-  z[2] = 1e4f, z[2050] = 1e4f - 1;
+  Backend exec = backend();
+  const std::vector<int32_t> target = {2050};
+  std::vector<float> z(kVocab, -INFINITY), dz;
   float loss = NAN;
-  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  const auto run = [&](const std::vector<float>& logits) {
+    Array<float> loss_out(1), dz_out(kVocab);
+    cross_entropy(exec, loss_out.data(), dz_out.data(), in(logits).data(), in(target).data(), 1.0f,
+                  1, kVocab);
+    loss = loss_out.host()[0], dz = dz_out.host();
+  };
+  z[2] = 1e4f, z[2050] = 1e4f - 1;
+  run(z);
   EXPECT_NEAR(loss, 1 + std::log1p(std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(dz[2], 1 / (1 + std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(dz[2050], 1 / (1 + std::exp(1.0)) - 1, 1e-6);
   EXPECT_EQ(dz[0], 0);
   z[2] = 1e4f - 2;  // now the later piece holds the largest, so the earlier sum must shrink
-  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  run(z);
   EXPECT_NEAR(loss, std::log1p(std::exp(-1.0)), 1e-6);
   z.assign(kVocab, -INFINITY), z[2050] = 3;  // the first piece is all -inf
-  cross_entropy(exec, &loss, dz.data(), z.data(), &target, 1.0f, 1, kVocab);
+  run(z);
   EXPECT_EQ(loss, 0);
   for (const size_t at : {0, 9, 2047, 2050, 2099}) {
     auto bad = cast<float>(normal(kVocab, 5));
     bad[at] = NAN;
-    cross_entropy(exec, &loss, dz.data(), bad.data(), &target, 1.0f, 1, kVocab);
+    run(bad);
     EXPECT_TRUE(std::isnan(loss) && std::isnan(dz[7])) << at;
   }
 }
 
 TEST(HeadLoss, NamesTheBadTarget) {
   const std::vector<float> x(6, 1.0f), w(10, 1.0f);
-  std::vector<float> losses(3, 42.0f);
   for (const int32_t bad : {5, -1, -99}) {
     const std::vector<int32_t> targets = {0, kIgnoreTarget, bad};
-    Cpu exec;
+    Backend exec = backend();
+    Array<float> losses(3, 42.0f);
     try {
-      head_loss_forward(exec, losses.data(), x.data(), w.data(), targets.data(), {3, 2, 5});
+      head_loss_forward(exec, losses.data(), in(x).data(), in(w).data(), in(targets).data(),
+                        {3, 2, 5});
+      wait(exec);  // a GPU says so when the host waits
       ADD_FAILURE() << "accepted " << bad;
     } catch (const Error& error) {
       const std::string text = error.what();
       for (const std::string& part : {concat("target ", bad), concat("row 2"), concat("vocab 5")})
         EXPECT_NE(text.find(part), std::string::npos) << text;
     }
-    EXPECT_EQ(losses[0], 42.0f);  // nothing was computed
+    if (kDevice == Device::cpu) {
+      EXPECT_EQ(losses.host()[0], 42.0f);  // nothing was computed
+    } else {
+      EXPECT_EQ(losses.host()[2], 0.0f);  // as for no target
+    }
+  }
+}
+
+// Rows are counted over all blocks.
+TEST(HeadLoss, NamesTheBadTargetOfALaterBlock) {
+  static bool ran = false;
+  if (ran_before(ran)) return;
+  std::vector<int32_t> targets(2060, kIgnoreTarget);
+  targets[2055] = 7, targets[2058] = -3;
+  const auto rows = static_cast<int64_t>(targets.size());
+  Backend exec = backend(2);
+  Array<float> losses(rows);
+  try {
+    head_loss_forward(exec, losses.data(), Array<float>(rows, 1.0f).data(),
+                      Array<float>(4, 1.0f).data(), in(targets).data(), {rows, 1, 4});
+    wait(exec);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("target 7 in row 2055"), std::string::npos)
+        << error.what();
   }
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/reference/rotary.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 #include "tests/support/random.h"
 #include "tests/support/tolerance.h"
@@ -13,9 +14,14 @@
 namespace rodimus {
 namespace {
 
+using testing::Array;
+using testing::backend;
+using testing::Backend;
 using testing::cast;
 using testing::close;
 using testing::Golden;
+using testing::in;
+using testing::kDevice;
 using testing::to_double;
 using testing::tolerance;
 
@@ -31,6 +37,7 @@ TYPED_TEST(Rotary, MatchesReferenceAtAnyOffset) {
   for (RotaryDims dims : {RotaryDims{1, 1, 1, 2}, {2, 5, 3, 6}, {1, 150, 1, 34}, {2, 65, 2, 64}}) {
     for (const int64_t offset : {int64_t{0}, int64_t{1}, int64_t{63}, int64_t{1000000}}) {
       for (const int threads : {1, 2}) {
+        if (kDevice == Device::cuda && threads > 1) continue;
         SCOPED_TRACE(::testing::Message() << "T " << dims.T << " D " << dims.D << " offset "
                                           << offset << " threads " << threads);
         dims.offset = offset;
@@ -39,11 +46,11 @@ TYPED_TEST(Rotary, MatchesReferenceAtAnyOffset) {
         const auto x64 = to_double(x);
         reference::rotary(want.data(), x64.data(), dims.B, dims.T, dims.H, dims.D, dims.base,
                           offset);
-        Cpu exec{threads};
-        std::vector<T> y(x.size()), in_place = x;
-        rotary_forward(exec, y.data(), x.data(), dims);
+        Backend exec = backend(threads);
+        Array<T> y(count(dims)), in_place = x;
+        rotary_forward(exec, y.data(), in(x).data(), dims);
         EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
-        rotary_forward(exec, in_place.data(), in_place.data(), dims);
+        rotary_forward(exec, in_place.data(), std::as_const(in_place).data(), dims);
         EXPECT_EQ(to_double(in_place), to_double(y));
       }
     }
@@ -54,13 +61,14 @@ TYPED_TEST(Rotary, MatchesReferenceAtAnyOffset) {
 TYPED_TEST(Rotary, BackwardIsTransposeAndInverse) {
   using T = TypeParam;
   const RotaryDims dims{2, 70, 3, 10, 10000, 17};
-  Cpu exec{2};
+  Backend exec = backend(2);
   const auto x = cast<T>(testing::normal(count(dims), 1));
   const auto d = cast<T>(testing::normal(count(dims), 2));
-  std::vector<T> y(x.size()), dx(x.size()), back(x.size());
-  rotary_forward(exec, y.data(), x.data(), dims);
-  rotary_backward(exec, dx.data(), d.data(), dims);
-  rotary_backward(exec, back.data(), y.data(), dims);
+  Array<T> y_device(count(dims)), dx_device(count(dims)), back(count(dims));
+  rotary_forward(exec, y_device.data(), in(x).data(), dims);
+  rotary_backward(exec, dx_device.data(), in(d).data(), dims);
+  rotary_backward(exec, back.data(), std::as_const(y_device).data(), dims);
+  const std::vector<T> y = y_device.host(), dx = dx_device.host();
   double left = 0, right = 0, scale = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     left += static_cast<double>(to_f32(y[i])) * to_f32(d[i]);
@@ -87,11 +95,11 @@ TEST(RotaryGolden, MatchesTheAuthorsModel) {
     SCOPED_TRACE(testing::golden_name(file));
     const Golden golden(file);
     const RotaryDims dims = golden_dims(golden);
-    Cpu exec{2};
+    Backend exec = backend(2);
     const auto x = golden.f32("x"), dy = golden.f32("d_y");
-    std::vector<float> y(x.size()), dx(x.size());
-    rotary_forward(exec, y.data(), x.data(), dims);
-    rotary_backward(exec, dx.data(), dy.data(), dims);
+    Array<float> y(count(dims)), dx(count(dims));
+    rotary_forward(exec, y.data(), in(x).data(), dims);
+    rotary_backward(exec, dx.data(), in(dy).data(), dims);
     EXPECT_TRUE(close(to_double(y), golden.array("y"), tolerance<float>()));
     EXPECT_TRUE(close(to_double(dx), golden.array("d_x"), tolerance<float>()));
   }
@@ -122,11 +130,11 @@ TEST(RotaryGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
   for (const auto& file : testing::golden_files("ops", "rotary")) {
     const Golden golden(file);
     const RotaryDims dims = golden_dims(golden);
-    Cpu exec{2};
+    Backend exec = backend(2);
     const auto x = cast<bf16>(golden.array("x")), dy = cast<bf16>(golden.array("d_y"));
-    std::vector<bf16> y(x.size()), dx(x.size());
-    rotary_forward(exec, y.data(), x.data(), dims);
-    rotary_backward(exec, dx.data(), dy.data(), dims);
+    Array<bf16> y(count(dims)), dx(count(dims));
+    rotary_forward(exec, y.data(), in(x).data(), dims);
+    rotary_backward(exec, dx.data(), in(dy).data(), dims);
     EXPECT_TRUE(testing::at_most_twice_as_wrong(to_double(y), plain_bf16(dims, x, 1),
                                                 golden.array("y"), tolerance<float>()));
     EXPECT_TRUE(testing::at_most_twice_as_wrong(to_double(dx), plain_bf16(dims, dy, -1),
@@ -135,9 +143,10 @@ TEST(RotaryGolden, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
 }
 
 TEST(RotaryErrors, OddHead) {
-  Cpu exec{1};
-  float x[3] = {};
-  EXPECT_THROW(rotary_forward(exec, x, x, RotaryDims{1, 1, 1, 3}), Error);
+  Backend exec = backend();
+  Array<float> x(3, 0.0f);
+  EXPECT_THROW(rotary_forward(exec, x.data(), std::as_const(x).data(), RotaryDims{1, 1, 1, 3}),
+               Error);
 }
 
 }  // namespace

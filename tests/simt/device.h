@@ -208,6 +208,10 @@ SIMT_INTRINSIC void __stcs(T* pointer, T value) {
 
 inline double sinpi(double x) { return std::sin(3.14159265358979323846 * std::remainder(x, 2.0)); }
 inline double cospi(double x) { return std::cos(3.14159265358979323846 * std::remainder(x, 2.0)); }
+inline void sincospif(float x, float* sine, float* cosine) {
+  *sine = float(sinpi(x));
+  *cosine = float(cospi(x));
+}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __frsqrt_rn(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
