@@ -42,10 +42,20 @@ Json config_facts(const Config& config) {
   const bool on_gpu = config.run.device != "cpu" && find_gpus().count > 0;
   const Device device = on_gpu ? Device::cuda : Device::cpu;
   const DType compute = resolve_compute(config.run.compute, device);
-  facts["memory_of_a_rank"] = {{"micro_batch", micro_batch}, {"compute", name_of(compute)}};
+  const auto memory = [&](bool recompute) {
+    return training_memory(config.model, compute, micro_batch, config.data.seq_len, recompute);
+  };
+  const TrainingMemory bytes = memory(false);
+  // Of one rank. Recomputation changes only what is listed under it.
+  facts["memory"] = {{"micro_batch", micro_batch},           {"compute", name_of(compute)},
+                     {"parameters_bytes", bytes.parameters}, {"gradients_bytes", bytes.gradients},
+                     {"moments_bytes", bytes.moments},       {"batch_bytes", bytes.batch}};
   for (const bool recompute : {false, true}) {
-    facts["memory_of_a_rank"][recompute ? "with_recompute" : "without_recompute"] = to_json(
-        training_memory(config.model, compute, micro_batch, config.data.seq_len, recompute));
+    const TrainingMemory with = memory(recompute);
+    facts["memory"][recompute ? "with_recompute" : "without_recompute"] = {
+        {"activations_bytes", with.activations},
+        {"workspace_bytes", with.workspace},
+        {"total_bytes", with.total()}};
   }
   return facts;
 }
@@ -173,7 +183,7 @@ void append_lines(const Json& json, const std::string& indent, std::string& text
 
 Json model_facts(const ModelConfig& config, int64_t seq_len) {
   const int64_t table = config.vocab_size * config.d_model;
-  const int64_t count = parameter_count(config), f32 = 4 * count;
+  const int64_t count = parameter_count(config);
   const double forward = forward_flops_per_token(config, seq_len);
 
   Json facts;
@@ -186,11 +196,8 @@ Json model_facts(const ModelConfig& config, int64_t seq_len) {
                     {"parameters_without_embedding", count - table}};
   if (config.vocab_size == 0)
     facts["model"]["note"] = "vocab_size comes from the tokenizer: embedding and head not counted";
-  facts["memory"] = {{"parameters_bytes", f32},
-                     {"gradients_bytes", f32},
-                     {"moments_bytes", 2 * f32},
-                     {"bf16_copy_bytes", 2 * count},
-                     {"checkpoint_bytes", 3 * f32}};
+  // Weights and two moments in f32.
+  facts["checkpoint_bytes"] = 12 * count;
   facts["compute"] = {{"forward_flops_per_token", forward},
                       {"training_flops_per_token", 3 * forward}};
   return facts;

@@ -92,30 +92,38 @@ struct Forward {
   }
 };
 
-// One token: the recurrence as it is written.
+// One token: the recurrence as it is written, row by row of the state, so that it streams: down the
+// columns, whose lines share a few sets of the cache, each line would be fetched several times.
 template <class T>
 void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
                    const float* g, const float* state_in, DdtsDims dims) {
   const auto [B, T1, K, V] = dims;
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
-  const PerThread<float> decays(exec, K);
-  parallel_rows(exec, B, K * V, [&, K = K, V = V](int64_t begin, int64_t end) {
-    float* decay = decays.mine();
-    for (int64_t b = begin; b < end; ++b) {
+  const PerThread<float> workspace(exec, K + V);
+  parallel_rows(exec, V, B * K, [&, B = B, K = K, V = V](int64_t begin, int64_t end) {
+    float *decay = workspace.mine(), *sums = decay + K;
+    for (int64_t b = 0; b < B; ++b) {
       simd::for_lanes(K, [&](int64_t c, auto lanes) {
-        simd::store(decay + c, simd::exp(simd::load(g + b * K + c, lanes)));
+        simd::store(decay + c, simd::exp(simd::load(g + b * K + c, lanes)), lanes);
       });
-      simd::for_lanes(V, [&](int64_t j, auto lanes) {
-        const simd::Vec value = simd::load(v + b * V + j, lanes);
-        simd::Vec sum{};
-        for (int64_t c = 0; c < K; ++c) {
-          const int64_t at = (b * K + c) * V + j;
-          simd::Vec s = to_f32(k[b * K + c]) * value;
-          if (state_in != nullptr) s += decay[c] * simd::load(state_in + at, lanes);
-          if (state_out != nullptr) simd::store(state_out + at, s, lanes);
-          sum += (to_f32(q[b * K + c]) * scale) * s;
-        }
-        simd::store(o + b * V + j, sum, lanes);
+      std::fill_n(sums, end - begin, 0.0f);
+      const T* values = v + b * V + begin;
+      for (int64_t c = 0; c < K; ++c) {
+        const float key = to_f32(k[b * K + c]), query = to_f32(q[b * K + c]) * scale;
+        const int64_t at = (b * K + c) * V + begin;
+        const float* before = state_in == nullptr ? nullptr : state_in + at;
+        float* after = state_out == nullptr ? nullptr : state_out + at;
+        simd::for_lanes(end - begin, [=, kept = decay[c]](int64_t j, auto lanes) {
+          simd::Vec s = key * simd::load(values + j, lanes);
+          if (before != nullptr)
+            s = simd::multiply_add(simd::broadcast(kept), simd::load(before + j, lanes), s);
+          if (after != nullptr) simd::store(after + j, s, lanes);
+          const simd::Vec sum = simd::load(sums + j, lanes);
+          simd::store(sums + j, simd::multiply_add(simd::broadcast(query), s, sum), lanes);
+        });
+      }
+      simd::for_lanes(end - begin, [&](int64_t j, auto lanes) {
+        simd::store(o + b * V + begin + j, simd::load(sums + j, lanes), lanes);
       });
     }
   });

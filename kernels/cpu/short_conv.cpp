@@ -19,6 +19,8 @@ using simd::Vec;
 constexpr int64_t kMaxWidth = 32;
 constexpr int64_t kGroup = 4;  // tokens taken at once, and the width for which they are
 
+constexpr int64_t kStrip = 256;  // channels of a group whose gradients are in L1 between its loops
+
 // Row stride of the (width, D) workspaces: where D is a power of two, rows of weights, ring and
 // sums would otherwise fall into the same few cache sets as the rows of x.
 constexpr int64_t stride_of(int64_t D) { return D + 16; }
@@ -190,28 +192,59 @@ struct BackwardBlock {
     // Rows of the ring: later tokens to read, this group's own to write in their place.
     std::array<float*, kGroup - 1> ring_rows;
     for (int64_t i = 0; i < kGroup - 1; ++i) ring_rows[i] = ring_row(t + i);
-    simd::for_lanes(D, [=, this](int64_t d, auto lanes) {
-      const Group<T, decltype(lanes)> group(weight, bias, x + d, D, d, lanes);
-      Vec dz[2 * kGroup - 1], sums[kGroup], dbias_sum = simd::load(dbias + d, lanes);
-      for (int64_t i = 0; i < kGroup; ++i) sums[i] = simd::load(dweight + i * stride + d, lanes);
-      for (int64_t i = 0; i < kGroup - 1; ++i) dz[kGroup + i] = simd::load(ring_rows[i] + d, lanes);
+    const float *weights = weight, *biases = bias;
+    float *weight_sums = dweight, *bias_sum = dbias;
+    // Three short loops over a strip of channels, with dz between them in L1: the registers are too
+    // few for all of these vectors and the constants of an exponential.
+    std::array<float, kGroup * kStrip> workspace;
+    float* const gradients = workspace.data();
+    for (int64_t first = 0; first < D; first += kStrip) {
+      const int64_t n = std::min(kStrip, D - first);
+      simd::for_lanes(n, [=](int64_t i, auto lanes) {
+        const int64_t d = first + i;
+        const Group<T, decltype(lanes)> group(weights, biases, x + d, D, d, lanes);
 #pragma GCC unroll 4
-      for (int64_t token = kGroup - 1; token >= 0; --token) {
-        const Vec z = group.pre_activation(token);
-        dz[token] =
-            simd::load(dy_rows + token * D + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
-        dbias_sum += dz[token];
-        Vec sum{};
-        for (int64_t i = 0; i < kGroup; ++i) {
-          sums[i] += dz[token] * group.x[token + i];
-          sum += group.weight[kGroup - 1 - i] * dz[token + i];
+        for (int64_t token = 0; token < kGroup; ++token) {
+          const Vec z = group.pre_activation(token);
+          const Vec slope = simd::silu_slope(z, simd::sigmoid(z));
+          const Vec dz = simd::load(dy_rows + token * D + d, lanes) * slope;
+          simd::store(gradients + token * kStrip + i, dz, lanes);
         }
-        simd::store(dx_rows + token * D + d, sum, lanes);
-      }
-      simd::store(dbias + d, dbias_sum, lanes);
-      for (int64_t i = 0; i < kGroup; ++i) simd::store(dweight + i * stride + d, sums[i], lanes);
-      for (int64_t i = 0; i < kGroup - 1; ++i) simd::store(ring_rows[i] + d, dz[i], lanes);
-    });
+      });
+      simd::for_lanes(n, [=](int64_t i, auto lanes) {
+        const int64_t d = first + i;
+        Vec dz[2 * kGroup - 1], w[kGroup];
+        for (int64_t j = 0; j < kGroup; ++j) {
+          dz[j] = simd::load(gradients + j * kStrip + i, lanes);
+          w[j] = simd::load(weights + j * stride + d, lanes);
+        }
+        for (int64_t j = 0; j < kGroup - 1; ++j)
+          dz[kGroup + j] = simd::load(ring_rows[j] + d, lanes);
+        for (int64_t j = 0; j < kGroup - 1; ++j) simd::store(ring_rows[j] + d, dz[j], lanes);
+#pragma GCC unroll 4
+        for (int64_t token = 0; token < kGroup; ++token) {
+          Vec sum{};
+          for (int64_t j = 0; j < kGroup; ++j) sum += w[kGroup - 1 - j] * dz[token + j];
+          simd::store(dx_rows + token * D + d, sum, lanes);
+        }
+      });
+      simd::for_lanes(n, [=](int64_t i, auto lanes) {
+        const int64_t d = first + i;
+        Vec inputs[2 * kGroup - 1], sums[kGroup], dbias_sum = simd::load(bias_sum + d, lanes);
+        for (int64_t j = 0; j < kGroup; ++j)
+          sums[j] = simd::load(weight_sums + j * stride + d, lanes);
+        for (int64_t j = 0; j < 2 * kGroup - 1; ++j) inputs[j] = simd::load(x + j * D + d, lanes);
+#pragma GCC unroll 4
+        for (int64_t token = kGroup - 1; token >= 0; --token) {
+          const Vec dz = simd::load(gradients + token * kStrip + i, lanes);
+          dbias_sum += dz;
+          for (int64_t j = 0; j < kGroup; ++j) sums[j] += dz * inputs[token + j];
+        }
+        simd::store(bias_sum + d, dbias_sum, lanes);
+        for (int64_t j = 0; j < kGroup; ++j)
+          simd::store(weight_sums + j * stride + d, sums[j], lanes);
+      });
+    }
   }
 
   // Tokens later ... t + width - 1 read position t, with weight width - 1 - (token - t).

@@ -124,7 +124,8 @@ void expect_same_bits(const DdtsInputs& in) {
 }
 
 TEST(DdtsInvariants, ThreadsDoNotChangeABit) {
-  for (const DdtsDims dims : {DdtsDims{1, 300, 32, 700}, DdtsDims{3, 100, 64, 90}}) {
+  for (const DdtsDims dims :
+       {DdtsDims{1, 300, 32, 700}, DdtsDims{3, 100, 64, 90}, DdtsDims{2, 1, 64, 700}}) {
     expect_same_bits<float>(random_ddts(dims, 0.1, 13));
     expect_same_bits<bf16>(random_ddts(dims, 0.1, 13));
   }

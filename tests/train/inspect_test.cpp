@@ -40,8 +40,7 @@ TEST(ModelFacts, CountWhatTheModelAllocates) {
       const int64_t count = model.parameters().count();
       EXPECT_EQ(facts["model"]["parameters"], count);
       EXPECT_EQ(facts["model"]["parameters_without_embedding"], count - 37 * 24);
-      EXPECT_EQ(facts["memory"]["moments_bytes"], 8 * count);
-      EXPECT_EQ(facts["memory"]["checkpoint_bytes"], 12 * count);
+      EXPECT_EQ(facts["checkpoint_bytes"], 12 * count);
       EXPECT_EQ(facts["compute"]["training_flops_per_token"],
                 3 * forward_flops_per_token(config, 64));
     }
@@ -54,6 +53,16 @@ TEST_F(Inspect, AConfiguration) {
   EXPECT_TRUE(good.problems.empty());
   EXPECT_EQ(good.facts["kind"], "configuration");
   EXPECT_EQ(good.facts["training"]["tokens"], 1000 * 8 * 1024);
+  const auto& memory = good.facts["memory"];
+  EXPECT_EQ(memory["moments_bytes"], 8 * good.facts["model"]["parameters"].get<int64_t>());
+  for (const char* kind : {"without_recompute", "with_recompute"}) {
+    int64_t sum = 0;
+    for (const char* part : {"parameters_bytes", "gradients_bytes", "moments_bytes", "batch_bytes"})
+      sum += memory[part].get<int64_t>();
+    for (const char* part : {"activations_bytes", "workspace_bytes"})
+      sum += memory[kind][part].get<int64_t>();
+    EXPECT_EQ(memory[kind]["total_bytes"], sum);
+  }
   EXPECT_NE(describe(good).find("\nsound\n"), std::string::npos);
 
   std::ofstream(folder_ / "c.toml") << "[model]\nd_mode = 8\n";
