@@ -34,7 +34,8 @@ inline SkaDims ska_checked(SkaDims dims, bool documents) {
 // natural.
 //   q, o (B,T,H,D), k (B,Tk,Hk,D), v (B,Tk,Hv,D) in T; lse (B,H,T) f32.        (arXiv:2410.06577,
 //   section 4; tiling: arXiv:2205.14135) starts (B,T) int32 or null: key position of the first
-//   token of the query's document; earlier keys are not seen. Needs Tk == T.
+//   token of the query's document; earlier keys are not seen. Needs Tk == T; the CPU checks them.
+// On the GPU D <= 256.
 template <class T>
 void ska_forward(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
                  SkaDims dims);
