@@ -16,11 +16,26 @@ struct SkaDims {
                       // left + 1 keys)
 };
 
+// Fills in Tk and throws Error on shapes that the contract excludes.
+inline SkaDims ska_checked(SkaDims dims, bool documents) {
+  if (dims.Tk == 0) dims.Tk = dims.T;
+  CHECK(dims.B >= 0 && dims.T >= 0 && dims.H >= 1 && dims.D >= 1, "ska: B = ", dims.B,
+        ", T = ", dims.T, ", H = ", dims.H, ", D = ", dims.D, "; B, T >= 0 and H, D >= 1 expected");
+  CHECK(dims.Hk >= 1 && dims.Hv >= 1 && dims.H % dims.Hk == 0 && dims.H % dims.Hv == 0,
+        "ska: H = ", dims.H, " must be a multiple of Hk = ", dims.Hk, " and of Hv = ", dims.Hv);
+  CHECK(dims.Tk >= dims.T, "ska: Tk = ", dims.Tk, " keys for T = ", dims.T,
+        " queries; every query needs its own key");
+  CHECK(!documents || dims.Tk == dims.T, "ska: document starts need Tk == T, got Tk = ", dims.Tk,
+        ", T = ", dims.T);
+  return dims;
+}
+
 // o = softmax(q k^T / sqrt(D)) v over the visible keys; lse = log of the softmax denominator,
 // natural.
 //   q, o (B,T,H,D), k (B,Tk,Hk,D), v (B,Tk,Hv,D) in T; lse (B,H,T) f32.        (arXiv:2410.06577,
 //   section 4; tiling: arXiv:2205.14135) starts (B,T) int32 or null: key position of the first
-//   token of the query's document; earlier keys are not seen. Needs Tk == T.
+//   token of the query's document; earlier keys are not seen. Needs Tk == T; the CPU checks them.
+// On the GPU D <= 256.
 template <class T>
 void ska_forward(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
                  SkaDims dims);

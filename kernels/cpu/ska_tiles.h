@@ -135,17 +135,9 @@ struct TileMask {
   }
 };
 
-// Fills in Tk and throws Error on shapes that the contract excludes.
+// As ska_checked, and looks at the starts as well.
 inline SkaDims checked(SkaDims dims, const int32_t* starts) {
-  if (dims.Tk == 0) dims.Tk = dims.T;
-  CHECK(dims.B >= 0 && dims.T >= 0 && dims.H >= 1 && dims.D >= 1, "ska: B = ", dims.B,
-        ", T = ", dims.T, ", H = ", dims.H, ", D = ", dims.D, "; B, T >= 0 and H, D >= 1 expected");
-  CHECK(dims.Hk >= 1 && dims.Hv >= 1 && dims.H % dims.Hk == 0 && dims.H % dims.Hv == 0,
-        "ska: H = ", dims.H, " must be a multiple of Hk = ", dims.Hk, " and of Hv = ", dims.Hv);
-  CHECK(dims.Tk >= dims.T, "ska: Tk = ", dims.Tk, " keys for T = ", dims.T,
-        " queries; every query needs its own key");
-  CHECK(starts == nullptr || dims.Tk == dims.T,
-        "ska: document starts need Tk == T, got Tk = ", dims.Tk, ", T = ", dims.T);
+  dims = ska_checked(dims, starts != nullptr);
   if (starts != nullptr) {
     for (int64_t i = 0; i < dims.B * dims.T; ++i) {
       CHECK(starts[i] >= 0 && starts[i] <= i % dims.T, "ska: starts[", i / dims.T, ", ", i % dims.T,
