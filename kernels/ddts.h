@@ -19,6 +19,10 @@ struct DdtsDims {
 // Any T >= 1, K, V >= 1. Chunks of 64 tokens with sub-chunks of 16 whose decays are relative to the
 // sub-chunk: no exponent is ever positive, so a cumulative log decay of -5000 neither overflows nor
 // loses accuracy. All sums and states in f32. T = 1 takes the recurrent form (decoding).
+// Cuda takes K <= 128, else throws Error. There, in bf16, the operands of products on the tensor
+// cores are rounded to bf16 once: decayed q and k, scores, the state where it is read (the state
+// that is carried on is not); backward keeps the states at chunk borders in bf16. In f32 nothing
+// is.
 template <class T>
 void ddts_forward(Cpu&, T* o, float* state_out, const T* q, const T* k, const T* v, const float* g,
                   const float* state_in, const int32_t* starts, DdtsDims dims);

@@ -8,6 +8,7 @@
 #include "kernels/ddts.h"
 #include "kernels/reference/ddts.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace rodimus::testing {
@@ -48,23 +49,33 @@ inline DdtsInputs random_ddts(DdtsDims dims, double decay, uint64_t seed) {
   return in;
 }
 
+// The backend. On the GPU `threads` stands for the multiprocessors, by which the launch is shaped.
+inline Backend ddts_backend(int threads) {
+  Backend exec = backend(threads);
+#ifdef RODIMUS_TEST_CUDA
+  exec.sm_count = threads;
+#endif
+  return exec;
+}
+
 // The kernels; float results of bf16 runs are what was stored.
 template <class T>
 DdtsOutputs run_ddts(const DdtsInputs& in, int threads = 1, bool null_state = false) {
-  const auto q = cast<T>(in.q), k = cast<T>(in.k), v = cast<T>(in.v), d_o = cast<T>(in.d_o);
-  const auto g = cast<float>(in.g), state_in = cast<float>(in.state_in),
-             dstate_out = cast<float>(in.dstate_out);
+  const Array<T> q(cast<T>(in.q)), k(cast<T>(in.k)), v(cast<T>(in.v)), d_o(cast<T>(in.d_o));
+  const Array<float> g(cast<float>(in.g)), state_in(cast<float>(in.state_in)),
+      dstate_out(cast<float>(in.dstate_out));
   // NaN wherever the kernel must write.
-  const auto blank = [](size_t n) { return std::vector<T>(n, T(NAN)); };
-  auto o = blank(v.size()), dq = blank(q.size()), dk = blank(q.size()), dv = blank(v.size());
-  std::vector<float> dg(g.size(), NAN), state_out(in.state_in.size(), NAN), dstate_in = state_out;
-  const int32_t* starts = in.starts.empty() ? nullptr : in.starts.data();
+  const T nan(NAN);
+  Array<T> o(v.size(), nan), dq(q.size(), nan), dk(q.size(), nan), dv(v.size(), nan);
+  Array<float> dg(g.size(), NAN), state_out(state_in.size(), NAN), dstate_in(state_in.size(), NAN);
+  const Array<int32_t> starts(in.starts);
+  const int32_t* start = in.starts.empty() ? nullptr : starts.data();
   const float* state = null_state ? nullptr : state_in.data();
-  Cpu exec{threads};
+  Backend exec = ddts_backend(threads);
   ddts_forward(exec, o.data(), state_out.data(), q.data(), k.data(), v.data(), g.data(), state,
-               starts, in.dims);
+               start, in.dims);
   ddts_backward(exec, dq.data(), dk.data(), dv.data(), dg.data(), dstate_in.data(), d_o.data(),
-                dstate_out.data(), q.data(), k.data(), v.data(), g.data(), state, starts, in.dims);
+                dstate_out.data(), q.data(), k.data(), v.data(), g.data(), state, start, in.dims);
   return {to_double(o),  to_double(state_out), to_double(dq),       to_double(dk),
           to_double(dv), to_double(dg),        to_double(dstate_in)};
 }
