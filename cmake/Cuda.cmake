@@ -1,7 +1,6 @@
 # The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
 #
-#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO: on when nvcc, its headers and NCCL are found. OFF is the default
-#                                    as long as ops are missing: the program itself uses no GPU yet.
+#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO, the default: on when nvcc, its headers and NCCL are found.
 #
 # Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
 # scripts/setup.sh --cuda, with NCCL), /usr/local/cuda; NCCL as FindNCCL.cmake says. Sets
@@ -10,7 +9,7 @@
 #   RODIMUS_CUDA_INCLUDE    the toolkit's headers
 #   RODIMUS_NVCC            the compiler
 # and defines rodimus_cuda_sources, rodimus_cuda_resource_test, rodimus_simt_library and rodimus_simt_test.
-set(RODIMUS_CUDA OFF CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON or OFF")
+set(RODIMUS_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON or OFF")
 set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF)
 if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "RODIMUS_CUDA is '${RODIMUS_CUDA}', expected AUTO, ON or OFF")

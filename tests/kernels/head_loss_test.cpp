@@ -185,10 +185,6 @@ void check_against_double(const HeadLossDims& d, const Case<float>& got, double 
   EXPECT_TRUE(close(to_double(got.dw), dw, kTolerance));
 }
 
-// The emulator takes up to a third of a millisecond a row, and more than one block of a GPU is more
-// than 2048: such cases run under the first of its schedules.
-bool ran_before(bool& ran) { return kDevice == Device::cuda && std::exchange(ran, true); }
-
 // More than one block of rows, vocabularies around vectors and pieces, and a dw that holds a sum
 // already (gradient accumulation).
 TEST(HeadLoss, MatchesDoubleAcrossBlocks) {

@@ -91,9 +91,8 @@ void check_sizes(const SkaDims& d, uint64_t seed, const std::vector<int32_t>& st
 using QuickType = std::conditional_t<kGpu, bf16, float>;
 
 TEST(SkaGolden, ForwardAndGradients) {
-  static bool done = false;  // large: on the emulator under the first schedule alone
-  if (kGpu && done) return;
-  done = true;
+  static bool ran = false;
+  if (ran_before(ran)) return;
   for (const auto& file : golden_files("ops", "ska_")) {
     SCOPED_TRACE(golden_name(file));
     const Golden golden(file);
