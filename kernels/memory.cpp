@@ -22,7 +22,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t size_class(size_t bytes) {
   const size_t wanted = std::max(bytes, kSmallest);
-  // aligned_alloc wants multiples of the alignment.
+  // Multiples of the alignment: no cache line belongs to two blocks.
   const size_t step = std::max(std::bit_floor(wanted) / 8, kAlignment);
   return (wanted + step - 1) / step * step;
 }
@@ -32,8 +32,9 @@ size_t size_class(size_t bytes) {
 // A refusal costs only that speed. Null: out of memory.
 std::byte* allocate_block(size_t bytes) {
   const bool large = bytes >= 2 * kHugePage;
-  void* block = std::aligned_alloc(large ? kHugePage : kAlignment, bytes);
-  if (large && block != nullptr) (void)madvise(block, bytes, MADV_HUGEPAGE);
+  void* block = nullptr;
+  if (posix_memalign(&block, large ? kHugePage : kAlignment, bytes) != 0) return nullptr;
+  if (large) (void)madvise(block, bytes, MADV_HUGEPAGE);
   return static_cast<std::byte*>(block);
 }
 
