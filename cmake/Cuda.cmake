@@ -1,6 +1,6 @@
 # The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
 #
-#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO, the default: on when nvcc, its headers and NCCL are found.
+#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO, the default: on when a CUDA toolkit (12.8 or later) and NCCL are found.
 #
 # Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
 # scripts/setup.sh --cuda, with NCCL), /usr/local/cuda; NCCL as FindNCCL.cmake says. Sets
@@ -27,7 +27,11 @@ else()
     PATHS ${CMAKE_SOURCE_DIR}/.cuda /usr/local/cuda
     PATH_SUFFIXES bin
     DOC "The CUDA compiler")
-  if(RODIMUS_NVCC)
+  set(missing "")
+  if(NOT RODIMUS_NVCC)
+    set(missing "no CUDA toolkit was found (CUDAToolkit_ROOT, PATH, .cuda, /usr/local/cuda): set CUDAToolkit_ROOT, put \
+nvcc on the PATH, or run scripts/setup.sh --cuda")
+  else()
     # A link on the PATH may lead elsewhere than to the toolkit; the compiler knows.
     get_filename_component(cuda_root ${RODIMUS_NVCC} REALPATH)
     get_filename_component(cuda_root ${cuda_root} DIRECTORY)
@@ -37,22 +41,25 @@ else()
       DOC "The headers of the CUDA toolkit")
     set(CUDAToolkit_ROOT ${cuda_root})
     find_package(NCCL 2.13 QUIET)  # ncclGetLastError
+    execute_process(COMMAND ${RODIMUS_NVCC} --version OUTPUT_VARIABLE nvcc_version)
+    string(REGEX MATCH "release ([0-9.]+)" nvcc_version "${nvcc_version}")
+    set(nvcc_version "${CMAKE_MATCH_1}")
+    if(NOT RODIMUS_CUDA_INCLUDE)
+      set(missing "${RODIMUS_NVCC} is there, but the headers of its toolkit (cuda_bf16.h) are not: install the whole toolkit")
+    elseif(nvcc_version VERSION_LESS 12.8)  # C++20 since 12.0, sm_100 since 12.8
+      set(missing "${RODIMUS_NVCC} is of CUDA ${nvcc_version}, need 12.8 or later: set CUDAToolkit_ROOT to a newer toolkit")
+    elseif(NOT NCCL_FOUND)
+      set(missing "NCCL 2.13 or later was not found: install libnccl-dev from NVIDIA's package repository, or its PyPI \
+package for this toolkit (python3 -m pip install --target DIR nvidia-nccl-cu13; -DNCCL_ROOT=DIR/nvidia/nccl)")
+    endif()
   endif()
-  if(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE AND NCCL_FOUND)
+  if(NOT missing)
     set(RODIMUS_HAS_CUDA ON)
     message(STATUS "CUDA: on, ${RODIMUS_NVCC}, for ${RODIMUS_CUDA_ARCHITECTURES}; NCCL ${NCCL_VERSION}, ${NCCL_LIBRARY}")
-  elseif(RODIMUS_NVCC AND RODIMUS_CUDA_INCLUDE)
-    set(nccl_missing "NCCL 2.13 or later was not found: install libnccl-dev from NVIDIA's package repository, or its \
-PyPI package for this toolkit (python3 -m pip install --target DIR nvidia-nccl-cu13; -DNCCL_ROOT=DIR/nvidia/nccl)")
-    if(RODIMUS_CUDA STREQUAL "ON")
-      message(FATAL_ERROR "RODIMUS_CUDA=ON, but ${nccl_missing}")
-    endif()
-    message(STATUS "CUDA: off, ${nccl_missing}")
   elseif(RODIMUS_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "RODIMUS_CUDA=ON, but no CUDA toolkit was found: set CUDAToolkit_ROOT, put "
-      "nvcc on the PATH, or run scripts/setup.sh --cuda")
+    message(FATAL_ERROR "RODIMUS_CUDA=ON, but ${missing}")
   else()
-    message(STATUS "CUDA: off, no toolkit found (CUDAToolkit_ROOT, PATH, .cuda, /usr/local/cuda)")
+    message(STATUS "CUDA: off, ${missing}")
   endif()
 endif()
 
@@ -72,7 +79,7 @@ if(RODIMUS_HAS_CUDA)
     if(Boost_context_FOUND)
       set(RODIMUS_HAS_SIMT ON)
     else()
-      message(FATAL_ERROR "Boost.Context not found; the tests of the CUDA kernels need it: run scripts/setup.sh --cuda")
+      message(FATAL_ERROR "Boost.Context not found; the tests of the CUDA kernels need it: run scripts/setup.sh")
     endif()
   endif()
 endif()

@@ -10,7 +10,8 @@ seconds=${1:-600}
 
 compiler=$(command -v clang++ || command -v clang++-14) ||
   die "clang++ not found: run scripts/setup.sh --dev"
-"$ROOT/scripts/build.sh" --dir build-fuzz --target fuzz -DCMAKE_CXX_COMPILER="$compiler" -DRODIMUS_FUZZ=ON
+"$ROOT/scripts/build.sh" --dir build-fuzz --target fuzz -DCMAKE_CXX_COMPILER="$compiler" -DRODIMUS_FUZZ=ON \
+  -DRODIMUS_CUDA=OFF
 
 failed=()
 mkdir -p "$ROOT/build-fuzz/crashes"

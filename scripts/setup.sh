@@ -63,7 +63,7 @@ install_toolkit() {
 cuda=
 while (($# > 0)); do
   case $1 in
-    --cuda) cuda=1; packages+=(libboost-context-dev) ;; # tests: the emulator of CUDA kernels
+    --cuda) cuda=1 ;;
     --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
@@ -71,14 +71,14 @@ while (($# > 0)); do
   shift
 done
 
-if [[ -n $cuda ]]; then
-  if nvcc=$(find_nvcc); then
-    say "CUDA toolkit: $nvcc"
-    cuda=
-  elif ! python3 -m pip --version >/dev/null 2>&1; then
-    packages+=(python3-pip)
-  fi
+if nvcc=$(find_nvcc); then
+  [[ -z $cuda ]] || say "CUDA toolkit: $nvcc"
+  cuda=
+elif [[ -n $cuda ]] && ! python3 -m pip --version >/dev/null 2>&1; then
+  packages+=(python3-pip)
 fi
+# With a toolkit CMake builds the CUDA backend, whose tests need this for their emulator.
+if [[ -n $nvcc$cuda ]]; then packages+=(libboost-context-dev); fi
 
 install_packages() {
   local installed package missing=() log
