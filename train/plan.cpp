@@ -15,21 +15,28 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Time, FLOPs and bytes of the calls of one op in one optimizer step.
-struct Share {
-  int64_t calls = 0;
-  double flop = 0, bytes = 0, seconds = 0, compute_seconds = 0;
-  void add(const Cost& cost, double n, double flops, double bandwidth) {
-    flop += n * cost.flop;
-    bytes += n * cost.bytes;
-    seconds += n * std::max(cost.flop / flops, cost.bytes / bandwidth);
-    compute_seconds += n * cost.flop / flops;
-  }
-};
-
 struct Rates {
   double flops, bandwidth;  // per second
 };
+
+// Time, FLOPs and bytes of the calls of one op in one optimizer step.
+struct Share {
+  int64_t calls = 0;
+  double flop = 0, bytes = 0, seconds = 0;
+  double compute_seconds = 0;  // of the calls for which FLOPs take longer than memory
+  void add(const Cost& cost, double n, const Rates& rates) {
+    const double compute = cost.flop / rates.flops, memory = cost.bytes / rates.bandwidth;
+    flop += n * cost.flop;
+    bytes += n * cost.bytes;
+    seconds += n * std::max(compute, memory);
+    if (compute > memory) compute_seconds += n * compute;
+  }
+};
+
+// What takes most of the time.
+const char* bound_of(double seconds, double compute_seconds) {
+  return compute_seconds > seconds / 2 ? "FLOPs" : "memory";
+}
 
 // Slowest first.
 std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, DType compute,
@@ -43,15 +50,14 @@ std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, 
     const bool again = config.run.recompute && op.name != "embedding" && op.name != "head_loss";
     const double n = static_cast<double>(calls * micro_batches);
     share.calls += calls * micro_batches;
-    share.add(op.forward, again ? 2 * n : n, rates.flops, rates.bandwidth);
-    share.add(op.backward, n, rates.flops, rates.bandwidth);
+    share.add(op.forward, again ? 2 * n : n, rates);
+    share.add(op.backward, n, rates);
   }
   // Zero the gradients, their norm, AdamW: 1 + 1 + 7 floats of each parameter, and the bf16 copy.
   const double parameters = static_cast<double>(parameter_count(config.model));
   Share& optimizer = by_name["optimizer"];
   optimizer.calls = 1;
-  optimizer.add({0, parameters * (4 * 9 + (compute == DType::bf16 ? 2 : 0))}, 1, rates.flops,
-                rates.bandwidth);
+  optimizer.add({0, parameters * (4 * 9 + (compute == DType::bf16 ? 2 : 0))}, 1, rates);
   std::vector<std::pair<std::string, Share>> shares(by_name.begin(), by_name.end());
   std::sort(shares.begin(), shares.end(),
             [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
@@ -134,7 +140,7 @@ Json plan(Config config, const PlanOptions& options) {
                    {"seconds", share.seconds},
                    {"gflop", share.flop / 1e9},
                    {"gbytes", share.bytes / 1e9},
-                   {"bound", share.compute_seconds > share.seconds / 2 ? "FLOPs" : "memory"}});
+                   {"bound", bound_of(share.seconds, share.compute_seconds)}});
   }
   const Json reduce = communication(gpu, options, 4.0 * static_cast<double>(parameters));
   const double reduce_s = reduce["seconds"];
@@ -157,9 +163,7 @@ Json plan(Config config, const PlanOptions& options) {
           {"communication", reduce},
           {"gpu_seconds", seconds},
           {"step_seconds", step_s},
-          {"bound", reduce_s > seconds              ? "communication"
-                    : compute_seconds > seconds / 2 ? "FLOPs"
-                                                    : "memory"},
+          {"bound", reduce_s > seconds ? "communication" : bound_of(seconds, compute_seconds)},
           {"tokens_per_s", tokens / step_s},
           {"mfu", useful / options.gpus / step_s / rates.flops},
           {"run_seconds", step_s * static_cast<double>(config.run.steps)},

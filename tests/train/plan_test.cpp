@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/check.h"
 #include "layers/memory.h"
 
@@ -67,6 +69,42 @@ TEST(Plan, SlowLinksBoundTheStep) {
   const auto p = plan(config, {.gpus = 16, .network_gbit_per_s = 0.1});
   EXPECT_EQ(p["bound"], "communication");
   EXPECT_EQ(p["step_seconds"], p["communication"]["seconds"]);
+}
+
+// Where memory takes longer for every call, FLOPs bound nothing, though they take more than half of
+// that time.
+TEST(Plan, MemoryBoundsWhereItTakesLonger) {
+  constexpr double kFlops = 312e12, kBandwidth = 2039e9;  // of an A100
+  Config config = example();
+  config.model.d_model = 2048;
+  const auto ops = plan(config, {.gpu = "a100"})["ops"];
+  const auto ddts =
+      std::find_if(ops.begin(), ops.end(), [](const auto& op) { return op["op"] == "ddts"; });
+  ASSERT_NE(ddts, ops.end());
+  const double seconds = (*ddts)["seconds"];
+  ASSERT_NEAR((*ddts)["gbytes"].get<double>() * 1e9 / kBandwidth, seconds, 1e-9 * seconds);
+  ASSERT_GT((*ddts)["gflop"].get<double>() * 1e9 / kFlops, 0.5 * seconds);
+  EXPECT_EQ((*ddts)["bound"], "memory");
+
+  // Few rows for each read of the weights.
+  config.data.seq_len = 128;
+  config.run.micro_batch = 1;
+  config.run.global_batch = 512;
+  const auto p = plan(config, {.gpu = "a100"});
+  const double step = p["gpu_seconds"];
+  ASSERT_NEAR(p["bytes_per_step_and_gpu"].get<double>() / kBandwidth, step, 1e-9 * step);
+  ASSERT_GT(p["flop_per_step_and_gpu"].get<double>() / kFlops, 0.5 * step);
+  EXPECT_EQ(p["bound"], "memory");
+}
+
+// Linear maps of many rows, and with them the step.
+TEST(Plan, FlopsBoundWhereTheyTakeLonger) {
+  Config config = example();
+  config.model.d_model = 2048;
+  const auto p = plan(config, {});
+  EXPECT_EQ(p["ops"][0]["op"], "linear");
+  EXPECT_EQ(p["ops"][0]["bound"], "FLOPs");
+  EXPECT_EQ(p["bound"], "FLOPs");
 }
 
 TEST(Plan, SaysWhatDoesNotFit) {
