@@ -33,4 +33,11 @@ Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets
   return losses;
 }
 
+int64_t head_loss_scratch_bytes(Device device, DType compute, int64_t rows, int64_t vocab) {
+  const int64_t elements =
+      head_loss_block(device, {.rows = rows, .dim = 1, .vocab = vocab}).elements();
+  const size_t gradients = compute == DType::f32 ? 0 : size_of(compute);
+  return elements * static_cast<int64_t>(sizeof(float) + gradients);
+}
+
 }  // namespace rodimus

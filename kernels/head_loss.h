@@ -2,6 +2,8 @@
 // exist.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/exec.h"
 
 namespace rodimus {
@@ -11,6 +13,30 @@ inline constexpr int32_t kIgnoreTarget = -100;
 struct HeadLossDims {
   int64_t rows, dim, vocab;
 };
+
+// Whose logits exist at once: `rows` of the dims.rows, each at the start of `ld` elements, f32.
+// Computing in bf16, their gradients are as many elements of bf16; in f32 they take the logits'
+// place.
+struct HeadLossBlock {
+  int64_t rows, ld;
+  int64_t elements() const { return rows * ld; }
+};
+
+// Takes dims.rows >= 0 and dims.vocab >= 1. Each block's product reads and writes all of dw (on the
+// CPU also of w), which many rows shall share.
+inline HeadLossBlock head_loss_block(Device device, const HeadLossDims& dims) {
+  const auto rows_in = [&](int64_t bytes, int64_t multiple, int64_t fewest, int64_t most) {
+    const int64_t fitting = bytes / (dims.vocab * static_cast<int64_t>(sizeof(float)));
+    return std::min(dims.rows, std::clamp(fitting / multiple * multiple, fewest, most));
+  };
+  // dw costs 8 bytes an element for 2 x rows FLOP, so an H100 (300 FLOP a byte) wants 1200 rows or
+  // more; beyond that only memory grows. Rows start at whole cache lines.
+  if (device == Device::cuda)
+    return {rows_in(int64_t{512} << 20, 128, 128, 2048), (dims.vocab + 63) / 64 * 64};
+  // Logits should still fit the last-level cache. Rows a power of two apart would compete for the
+  // same cache sets in dw's product.
+  return {rows_in(int64_t{16} << 20, 64, 128, 1024), (dims.vocab + 15) / 16 * 16 + 16};
+}
 
 // z = x w^T;  losses[r] = logsumexp(z[r]) - z[r, targets[r]], and 0 where targets[r] is
 // kIgnoreTarget.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "autograd/ops.h"
 #include "layers/block.h"
 
 namespace rodimus {
@@ -43,14 +44,6 @@ int64_t extra_in_backward(const ModelConfig& m, int64_t c, const Saved& saved) {
   return std::max(ffn, mixer - saved.attention - saved.ffn);
 }
 
-// Logits of one block of rows, and their gradients in bf16: kernels/cpu/head_loss.cpp. A vocabulary
-// of 0 is one that is not known yet.
-int64_t logits_bytes(int64_t rows, int64_t vocab, int64_t c) {
-  if (vocab == 0) return 0;
-  const int64_t block = std::clamp<int64_t>((16 << 20) / (4 * vocab) / 64 * 64, 128, 1024);
-  return std::min(rows, block) * (vocab + 16) * (c == 4 ? 4 : 4 + c);
-}
-
 }  // namespace
 
 int64_t parameter_count(const ModelConfig& config) {
@@ -62,8 +55,8 @@ int64_t parameter_count(const ModelConfig& config) {
   return count + config.vocab_size * config.d_model * (config.tied ? 1 : 2);
 }
 
-TrainingMemory training_memory(const ModelConfig& m, DType compute, int64_t B, int64_t T,
-                               bool recompute) {
+TrainingMemory training_memory(const ModelConfig& m, Device device, DType compute, int64_t B,
+                               int64_t T, bool recompute) {
   const int64_t c = static_cast<int64_t>(size_of(compute)), count = parameter_count(m);
   const int64_t tokens = B * T, d = m.d_model;
   TrainingMemory memory;
@@ -78,7 +71,10 @@ TrainingMemory training_memory(const ModelConfig& m, DType compute, int64_t B, i
   // which recomputation runs once more.
   const int64_t final_norm = tokens * (4 * d + c * d + 4);
   const int64_t block = recompute ? saved.block() : 0;
-  const int64_t head = final_norm + tokens * c * d + logits_bytes(tokens, m.vocab_size, c);
+  // A vocabulary of 0 is one that is not known yet.
+  const int64_t logits =
+      m.vocab_size == 0 ? 0 : head_loss_scratch_bytes(device, compute, tokens, m.vocab_size);
+  const int64_t head = final_norm + tokens * c * d + logits;
   const int64_t last_block = tokens * (block + extra_in_backward(m, c, saved));
   memory.activations = tokens * kept + (head > last_block ? final_norm : tokens * block);
   memory.workspace = std::max(head, last_block) - (head > last_block ? final_norm : tokens * block);

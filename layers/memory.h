@@ -2,7 +2,7 @@
 // `rodimus bench` print, and what decides whether a run fits before it is started.
 #pragma once
 
-#include "kernels/dtype.h"
+#include "kernels/exec.h"
 #include "layers/config.h"
 
 namespace rodimus {
@@ -24,9 +24,9 @@ struct TrainingMemory {
   }
 };
 
-// Micro-batches of B sequences of T tokens. Computing in bf16 without hardware for it takes more:
-// operands are widened.
-TrainingMemory training_memory(const ModelConfig& config, DType compute, int64_t B, int64_t T,
-                               bool recompute);
+// Micro-batches of B sequences of T tokens on a GPU or a CPU. There, computing in bf16 without
+// hardware for it takes more: operands are widened.
+TrainingMemory training_memory(const ModelConfig& config, Device device, DType compute, int64_t B,
+                               int64_t T, bool recompute);
 
 }  // namespace rodimus

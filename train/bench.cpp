@@ -66,9 +66,10 @@ Batch random_batch(const Config& config, int rank) {
   return batch;
 }
 
-Json memory_json(const Config& config, DType compute, int64_t allocator_peak) {
-  const TrainingMemory memory = training_memory(config.model, compute, config.run.micro_batch,
-                                                config.data.seq_len, config.run.recompute);
+Json memory_json(const Config& config, Device device, DType compute, int64_t allocator_peak) {
+  const TrainingMemory memory =
+      training_memory(config.model, device, compute, config.run.micro_batch, config.data.seq_len,
+                      config.run.recompute);
   return {{"allocator_peak_bytes", allocator_peak},
           {"process_bytes", resident_bytes()},
           {"predicted_bytes", memory.total()},
@@ -126,7 +127,7 @@ Json bench_training(const Config& config, const Context& ctx, Model& model,
           {"gflop_per_step", flop / 1e9},
           {"gflops", flop / step_s / 1e9},
           {"mfu", flop / step_s / (gemm * 1e9)},
-          {"memory", memory_json(config, ctx.compute, peak)},
+          {"memory", memory_json(config, ctx.device(), ctx.compute, peak)},
           {"ops", table_of(median, gemm / ranks, rates.triad / ranks)}};
 }
 

@@ -43,7 +43,8 @@ Json config_facts(const Config& config) {
   const Device device = on_gpu ? Device::cuda : Device::cpu;
   const DType compute = resolve_compute(config.run.compute, device);
   const auto memory = [&](bool recompute) {
-    return training_memory(config.model, compute, micro_batch, config.data.seq_len, recompute);
+    return training_memory(config.model, device, compute, micro_batch, config.data.seq_len,
+                           recompute);
   };
   const TrainingMemory bytes = memory(false);
   // Of one rank. Recomputation changes only what is listed under it.

@@ -79,8 +79,9 @@ Json communication(const GpuSheet& gpu, const PlanOptions& options, double gradi
 Json memory_of(const Config& config, DType compute, double capacity) {
   Json memory;
   for (const bool recompute : {false, true}) {
-    const TrainingMemory bytes = training_memory(config.model, compute, config.run.micro_batch,
-                                                 config.data.seq_len, recompute);
+    const TrainingMemory bytes =
+        training_memory(config.model, Device::cuda, compute, config.run.micro_batch,
+                        config.data.seq_len, recompute);
     Json& entry = memory[recompute ? "with_recompute" : "without_recompute"] = to_json(bytes);
     entry["fits"] = static_cast<double>(bytes.total()) < capacity;
   }

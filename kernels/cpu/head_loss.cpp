@@ -90,14 +90,6 @@ void cross_entropy_rows(const Cpu& exec, float* losses, T* dz, const float* z, i
   });
 }
 
-// Rows per block: a block's gradient product reads and writes all of dw (and of w), which many rows
-// share; their logits should still fit the last-level cache.
-int64_t block_rows(const HeadLossDims& dims) {
-  constexpr int64_t kBlockBytes = int64_t{16} << 20, kFewest = 128, kMost = 1024;
-  const int64_t fitting = kBlockBytes / (dims.vocab * static_cast<int64_t>(sizeof(float)));
-  return std::min(dims.rows, std::clamp(fitting / 64 * 64, kFewest, kMost));
-}
-
 // dx and dw null: losses only.
 template <class T>
 void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
@@ -106,16 +98,15 @@ void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, con
         ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
   check_targets(targets, dims.rows, dims.vocab);
   if (dims.rows == 0) return;
-  const int64_t block = block_rows(dims);
-  // Rows a power of two apart would compete for the same cache sets in dw's product.
-  const int64_t ld = (dims.vocab + 15) / 16 * 16 + 16;
+  const HeadLossBlock block = head_loss_block(Device::cpu, dims);
+  const int64_t ld = block.ld;
   const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
-  const memory::Scratch<float> logits(block * ld);
-  const memory::Scratch<T> gradients(backward && !in_place ? block * ld : 0);
+  const memory::Scratch<float> logits(block.elements());
+  const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0);
   T* dz = nullptr;
   if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
-  for (int64_t first = 0; first < dims.rows; first += block) {
-    const int64_t rows = std::min(block, dims.rows - first);
+  for (int64_t first = 0; first < dims.rows; first += block.rows) {
+    const int64_t rows = std::min(block.rows, dims.rows - first);
     const T* x_block = x + first * dims.dim;
     gemm(exec, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
          logits.data(), x_block, w, 0.0f);

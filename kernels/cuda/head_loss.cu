@@ -115,14 +115,6 @@ void cross_entropy_rows(Cuda& gpu, float* losses, T* dz, const float* z, int64_t
       dz, z, ld, targets, scale, first, vocab, gpu.faults));
 }
 
-// Rows per block: each block's product reads and writes all of dw, 8 bytes an element for 2 x rows
-// FLOP, so an H100 (300 FLOP a byte) wants 1200 rows or more; beyond that only memory grows.
-int64_t block_rows(const HeadLossDims& dims) {
-  constexpr int64_t kBlockBytes = int64_t{512} << 20, kFewest = 128, kMost = 2048;
-  const int64_t fitting = kBlockBytes / (dims.vocab * static_cast<int64_t>(sizeof(float)));
-  return std::min(dims.rows, std::clamp(fitting / kFewest * kFewest, kFewest, kMost));
-}
-
 // dx and dw null: losses only.
 template <class T>
 void run(Cuda& gpu, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
@@ -130,15 +122,15 @@ void run(Cuda& gpu, float* losses, T* dx, float* dw, const T* x, const T* w, con
   CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
         ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
   if (dims.rows == 0) return;
-  const int64_t block = block_rows(dims);
-  const int64_t ld = (dims.vocab + 63) / 64 * 64;  // rows start at whole cache lines
+  const HeadLossBlock block = head_loss_block(Device::cuda, dims);
+  const int64_t ld = block.ld;
   const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
-  const memory::Scratch<float> logits(block * ld, Device::cuda);
-  const memory::Scratch<T> gradients(backward && !in_place ? block * ld : 0, Device::cuda);
+  const memory::Scratch<float> logits(block.elements(), Device::cuda);
+  const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0, Device::cuda);
   T* dz = nullptr;
   if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
-  for (int64_t first = 0; first < dims.rows; first += block) {
-    const int64_t rows = std::min(block, dims.rows - first);
+  for (int64_t first = 0; first < dims.rows; first += block.rows) {
+    const int64_t rows = std::min(block.rows, dims.rows - first);
     const T* x_block = x + first * dims.dim;
     gemm(gpu, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
          logits.data(), x_block, w, 0.0f);

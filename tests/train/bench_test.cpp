@@ -141,7 +141,7 @@ TEST(TrainingMemory, IsWithin15PercentOfWhatAStepTakes) {
       EXPECT_EQ(before, 0) << "something of an earlier step is alive";
       const OneStep step(test, recompute);
       const TrainingMemory memory =
-          training_memory(test.model, DType::f32, test.B, test.T, recompute);
+          training_memory(test.model, Device::cpu, DType::f32, test.B, test.T, recompute);
       const double ratio = static_cast<double>(memory.total()) / static_cast<double>(step.peak);
       EXPECT_TRUE(ratio >= 0.85 && ratio <= 1.15)
           << test.name << " recompute " << recompute << ": predicted " << memory.total()

@@ -72,6 +72,16 @@ TEST_F(Inspect, AConfiguration) {
   EXPECT_NE(describe(bad).find("model.d_model"), std::string::npos);
 }
 
+// The peak is in the loss: 128 rows of logits, in f32 and with their gradients in place, at 50032
+// elements a row, and the gradient of the head's input.
+TEST_F(Inspect, CountsTheLogitsOfTheCpu) {
+  std::ofstream(folder_ / "c.toml")
+      << "[model]\nvocab_size = 50001\nd_model = 8\nn_layers = 2\nn_heads = 2\n"
+         "[data]\nseq_len = 512\n[run]\nmicro_batch = 1\ndevice = \"cpu\"\ncompute = \"f32\"\n";
+  const auto facts = inspect(folder_ / "c.toml").facts;
+  EXPECT_EQ(facts["memory"]["without_recompute"]["workspace_bytes"], 512 * 4 * 8 + 128 * 50032 * 4);
+}
+
 TEST_F(Inspect, ShardsOfAFolder) {
   for (const char* name : {"train", "val"}) {
     ShardInfo info;

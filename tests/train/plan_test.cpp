@@ -107,6 +107,23 @@ TEST(Plan, FlopsBoundWhereTheyTakeLonger) {
   EXPECT_EQ(p["bound"], "FLOPs");
 }
 
+// The peak is in the loss: 2048 rows of logits in f32, their gradients in bf16, both at 50048
+// elements a row, and the gradient of the head's input.
+TEST(Plan, CountsTheLogitsOfTheGpu) {
+  Config config = example();
+  config.model.vocab_size = 50000;
+  config.data.seq_len = 1024;
+  for (const int64_t micro_batch : {1, 2, 4}) {
+    config.run.micro_batch = micro_batch;
+    const int64_t tokens = micro_batch * 1024, rows = std::min<int64_t>(tokens, 2048);
+    EXPECT_EQ(plan(config, {})["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
+              tokens * 2 * 256 + rows * 50048 * (4 + 2));
+  }
+  config.model.vocab_size = 200000;  // 512 MiB hold the f32 logits of 671 rows
+  EXPECT_EQ(plan(config, {})["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
+            4096 * 2 * 256 + 640 * 200000 * int64_t{4 + 2});
+}
+
 TEST(Plan, SaysWhatDoesNotFit) {
   Config config = example();
   config.model.d_model = 8192;
