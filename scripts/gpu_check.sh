@@ -37,7 +37,7 @@ gpus=$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)
 
 build=$ROOT/build-gpu
 "$ROOT/scripts/setup.sh" --cuda
-"$ROOT/scripts/build.sh" --dir "$build" -DRODIMUS_CUDA=ON -DRODIMUS_TEST_GPU=ON
+"$ROOT/scripts/build.sh" --dir "$build" -DRODIMUS_CUDA=ON -DRODIMUS_TEST_GPU=ON -DRODIMUS_TEST_GPUS="$gpus"
 export_mpi_defaults
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
@@ -61,7 +61,7 @@ section() {
   nvidia-smi --query-gpu=index,name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
 } >"$report"
 
-section "kernels and models on the GPU" ctest --test-dir "$build" -R '_gpu$' --output-on-failure --no-tests=error
+section "kernels, models and NCCL on the GPU" ctest --test-dir "$build" -R '_gpu$' --output-on-failure --no-tests=error
 if [[ -z $quick ]]; then
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck initcheck; do
