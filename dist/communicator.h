@@ -66,8 +66,9 @@ Cuda open_gpu(const Communicator& communicator);
 // Order of the sums: NCCL promises none. Its rings and trees follow from the machines, the place of
 // the ranks on them, its version and n; while these stay, a run repeats the bits of another.
 // Cutting an array in another way changes the rounding. The sums that NVLink switches compute
-// (NVLS) have differed even between calls (github.com/NVIDIA/nccl, issue 1497): NCCL_NVLS_ENABLE=0
-// in the environment excludes them. Nothing is set here.
+// (NVLS) have differed even between calls (github.com/NVIDIA/nccl, issue 1497), and a resumed run
+// would not repeat the bits of one that never stopped: this sets NCCL_NVLS_ENABLE=0 in the
+// environment of the process, unless it holds that variable. Whoever sets it to 1 gives that up.
 //
 // Throws SharedError on every rank when two ranks have the same GPU, Error with NCCL's own text
 // when a call fails; other ranks may then be waiting, so the job must be ended (abort()).

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -42,12 +43,21 @@ Event make_event() {
   return Event(event);
 }
 
+// The sums of NVLink switches may differ from call to call (see make_nccl). NCCL reads its
+// environment once, so this comes before the first of its calls.
+void exclude_switches() {
+  constexpr int kKeep = 0;  // what the user has set
+  CHECK(setenv("NCCL_NVLS_ENABLE", "0", kKeep) == 0,
+        "NCCL_NVLS_ENABLE=0 cannot be put into the environment: ", std::strerror(errno));
+}
+
 class Nccl final : public Communicator {
  public:
   Nccl(Communicator& control, const Cuda& gpu) : control_(control), device_(gpu.device) {
     ncclUniqueId id{};
     cudaDeviceProp properties{};
     together(control_, [&] {
+      exclude_switches();
       CUDA_CHECK(cudaSetDevice(device_));  // the one that NCCL takes
       CUDA_CHECK(cudaGetDeviceProperties(&properties, device_));
       stream_ = make_stream();

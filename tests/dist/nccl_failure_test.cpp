@@ -1,6 +1,7 @@
 // What the NCCL communicator does when something fails: the fakes of tests/fakecuda make it fail.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <utility>
@@ -83,6 +84,7 @@ TEST_P(NcclTest, ARankThatThrowsLeavesAtOnce) {
 TEST_P(NcclTest, FailuresAtTheStart) {
   const int last = world().world_size() - 1;
   nccl.reset();
+  unsetenv("NCCL_NVLS_ENABLE");
 
   // The id comes from rank 0; all ranks hear why there is none.
   if (world().rank() == 0) {
@@ -91,6 +93,8 @@ TEST_P(NcclTest, FailuresAtTheStart) {
   const std::string no_id = failure_of([&] { (void)make_nccl(world(), gpu); });
   EXPECT_TRUE(contains(no_id, "ncclGetUniqueId: unhandled system error: no network interface"))
       << no_id;
+  EXPECT_NE(std::getenv("NCCL_NVLS_ENABLE"), nullptr)
+      << "set before the first call that may read it";
 
   // On every rank: one alone would leave the others waiting, here as with NCCL.
   fakecuda::fail_next("ncclCommInitRank", ncclSystemError, "/dev/shm is full");

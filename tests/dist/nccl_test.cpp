@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <vector>
 
 #include "kernels/convert.h"
@@ -21,6 +22,18 @@ TEST_P(NcclTest, TakesTheGpuOfTheLocalRank) {
   EXPECT_EQ(nccl->world_size(), world().world_size());
   EXPECT_EQ(nccl->local_rank(), world().local_rank());
   EXPECT_EQ(nccl->local_size(), world().local_size());
+}
+
+// The sums of NVLink switches may differ from run to run.
+TEST_P(NcclTest, ExcludesSumsOfSwitchesUnlessTheUserDecided) {
+  constexpr const char* kName = "NCCL_NVLS_ENABLE";
+  for (const char* decided : {"", "1", "0"}) {
+    nccl.reset();
+    unsetenv(kName);
+    if (*decided != '\0') setenv(kName, decided, 1);
+    nccl = make_nccl(world(), gpu);
+    EXPECT_STREQ(std::getenv(kName), *decided == '\0' ? "0" : decided);
+  }
 }
 
 TEST_P(NcclTest, SumsInGpuMemory) {
