@@ -1,17 +1,15 @@
 // Head and loss over blocks of rows: a block's logits are made, reduced, turned into their gradient
 // (in place when that is f32) and used up by the two gradient products while they are in the
 // last-level cache. Workspace: one block of logits, and of gradients in bf16.
-#include "kernels/head_loss.h"
+#include "kernels/head_loss_blocks.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 
 #include "kernels/bad_input.h"
 #include "kernels/cpu/exp2.h"
-#include "kernels/gemm.h"
 #include "kernels/memory.h"
 #include "kernels/parallel.h"
 
@@ -94,30 +92,13 @@ void cross_entropy_rows(const Cpu& exec, float* losses, T* dz, const float* z, i
 template <class T>
 void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
          float scale, const HeadLossDims& dims) {
-  CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
-        ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
+  check_head_loss(dims);
   check_targets(targets, dims.rows, dims.vocab);
-  if (dims.rows == 0) return;
-  const HeadLossBlock block = head_loss_block(Device::cpu, dims);
-  const int64_t ld = block.ld;
-  const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
-  const memory::Scratch<float> logits(block.elements());
-  const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0);
-  T* dz = nullptr;
-  if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
-  for (int64_t first = 0; first < dims.rows; first += block.rows) {
-    const int64_t rows = std::min(block.rows, dims.rows - first);
-    const T* x_block = x + first * dims.dim;
-    gemm(exec, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
-         logits.data(), x_block, w, 0.0f);
-    cross_entropy_rows(exec, losses + first, dz, logits.data(), ld, targets + first, scale, rows,
-                       dims.vocab);
-    if (!backward) continue;
-    gemm(exec, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, dx + first * dims.dim, dz, w,
-         0.0f);
-    gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, dw, dz,
-         x_block, 1.0f);
-  }
+  head_loss_blocks(exec, dx, dw, x, w, dims,
+                   [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
+                     cross_entropy_rows(exec, losses + first, dz, z, ld, targets + first, scale,
+                                        rows, dims.vocab);
+                   });
 }
 
 }  // namespace

@@ -2,17 +2,15 @@
 // turns each row into its loss and its gradient (in place when that is f32), and two more products
 // use the gradients up. Memory: one block of logits, and of gradients in bf16; a row of logits is
 // read twice, the second time mostly from L2.
-#include "kernels/head_loss.h"
+#include "kernels/head_loss_blocks.h"
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/faults.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/runtime.h"
-#include "kernels/gemm.h"
 #include "kernels/memory.h"
 
 namespace rodimus {
@@ -119,29 +117,12 @@ void cross_entropy_rows(Cuda& gpu, float* losses, T* dz, const float* z, int64_t
 template <class T>
 void run(Cuda& gpu, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
          float scale, const HeadLossDims& dims) {
-  CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
-        ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
-  if (dims.rows == 0) return;
-  const HeadLossBlock block = head_loss_block(Device::cuda, dims);
-  const int64_t ld = block.ld;
-  const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
-  const memory::Scratch<float> logits(block.elements(), Device::cuda);
-  const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0, Device::cuda);
-  T* dz = nullptr;
-  if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
-  for (int64_t first = 0; first < dims.rows; first += block.rows) {
-    const int64_t rows = std::min(block.rows, dims.rows - first);
-    const T* x_block = x + first * dims.dim;
-    gemm(gpu, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
-         logits.data(), x_block, w, 0.0f);
-    cross_entropy_rows(gpu, losses + first, dz, logits.data(), ld, targets + first, scale, first,
-                       rows, dims.vocab);
-    if (!backward) continue;
-    gemm(gpu, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, dx + first * dims.dim, dz, w,
-         0.0f);
-    gemm(gpu, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, dw, dz,
-         x_block, 1.0f);
-  }
+  check_head_loss(dims);
+  head_loss_blocks(gpu, dx, dw, x, w, dims,
+                   [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
+                     cross_entropy_rows(gpu, losses + first, dz, z, ld, targets + first, scale,
+                                        first, rows, dims.vocab);
+                   });
 }
 
 }  // namespace

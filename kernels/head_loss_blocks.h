@@ -1,0 +1,48 @@
+// The loop of head_loss over blocks of rows, which is the same on every backend: logits of a block,
+// cross-entropy and its gradient in their place or beside them, and the two products with it. For
+// kernels/cpu/head_loss.cpp and kernels/cuda/head_loss.cu.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "kernels/gemm.h"
+#include "kernels/head_loss.h"
+#include "kernels/memory.h"
+
+namespace rodimus {
+
+inline void check_head_loss(const HeadLossDims& dims) {
+  CHECK(dims.rows >= 0 && dims.dim >= 1 && dims.vocab >= 1, "head_loss: rows = ", dims.rows,
+        ", dim = ", dims.dim, ", vocab = ", dims.vocab, "; rows >= 0, dim and vocab >= 1 expected");
+}
+
+// Calls cross_entropy(first, rows, dz, logits, ld) for rows [first, first + rows), z and dz (rows,
+// ld); dz is null where dx and dw are: losses only.
+template <class Backend, class T, class CrossEntropy>
+void head_loss_blocks(Backend& exec, T* dx, float* dw, const T* x, const T* w,
+                      const HeadLossDims& dims, const CrossEntropy& cross_entropy) {
+  if (dims.rows == 0) return;
+  const Device device = device_of(exec);
+  const HeadLossBlock block = head_loss_block(device, dims);
+  const int64_t ld = block.ld;
+  const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
+  const memory::Scratch<float> logits(block.elements(), device);
+  const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0, device);
+  T* dz = nullptr;
+  if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
+  for (int64_t first = 0; first < dims.rows; first += block.rows) {
+    const int64_t rows = std::min(block.rows, dims.rows - first);
+    const T* x_block = x + first * dims.dim;
+    gemm(exec, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
+         logits.data(), x_block, w, 0.0f);
+    cross_entropy(first, rows, dz, static_cast<const float*>(logits.data()), ld);
+    if (!backward) continue;
+    gemm(exec, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, dx + first * dims.dim, dz, w,
+         0.0f);
+    gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, dw, dz,
+         x_block, 1.0f);
+  }
+}
+
+}  // namespace rodimus
