@@ -1,5 +1,7 @@
 #include "autograd/profile.h"
 
+#include <exception>
+
 #include "kernels/check.h"
 
 namespace rodimus {
@@ -38,7 +40,8 @@ size_t Profile::row_of(const Op& op, Phase phase) {
   return rows_.size() - 1;
 }
 
-Profile::Scope::Scope(Profile* profile, const Op& op, Phase phase) : profile_(profile) {
+Profile::Scope::Scope(Profile* profile, const Op& op, Phase phase)
+    : profile_(profile), errors_(std::uncaught_exceptions()) {
   if (!profile_) return;
   CHECK(!profile_->rows_.empty(), "Profile::Scope: before start()");
   profile_->charge();
@@ -54,9 +57,9 @@ Profile::Scope::Scope(Profile* profile, const Op& op, Phase phase) : profile_(pr
     row.cost = {row.cost.flop + op.backward.flop, row.cost.bytes + op.backward.bytes};
 }
 
-Profile::Scope::~Scope() {
+Profile::Scope::~Scope() noexcept(false) {
   if (!profile_) return;
-  profile_->charge();
+  if (std::uncaught_exceptions() == errors_) profile_->charge();
   profile_->open_ = outer_;
 }
 

@@ -58,13 +58,16 @@ class Profile {
   class Scope {
    public:
     Scope(Profile* profile, const Op& op, Phase phase = Phase::forward);
-    ~Scope();
+    // Throws what the work of the scope failed with, where the profile waits for it; not while
+    // another error is on its way.
+    ~Scope() noexcept(false);
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 
    private:
     Profile* profile_;
     size_t outer_ = 0;
+    int errors_ = 0;  // on their way when it began
   };
 
  private:

@@ -20,6 +20,35 @@ const Profile::Row& row(const Profile& profile, const std::string& label, Phase 
   throw Error("no row " + label);
 }
 
+// On a GPU an op fails where the profile waits for it: an error like any other, not the end of the
+// program, also while another one is on its way.
+TEST(Profile, AFailureOfTheWorkIsAnError) {
+  Profile profile;
+  bool fails = false;
+  profile.wait_with([&] {
+    if (fails) throw Error("the device failed");
+  });
+  profile.start();
+  const auto scopes = [&](const char* own) {
+    const Profile::Scope outer(&profile, {"outer"});
+    const Profile::Scope inner(&profile, {"inner"});
+    fails = true;
+    if (own) throw Error(own);
+  };
+  const auto message = [&](const char* own) {
+    try {
+      scopes(own);
+    } catch (const Error& error) {
+      fails = false;
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message(nullptr), "the device failed");
+  EXPECT_EQ(message("the op failed"), "the op failed");
+  profile.stop();  // outside of every scope again
+}
+
 TEST(Profile, TimeBelongsToTheInnermostScope) {
   Profile profile;
   profile.start();
