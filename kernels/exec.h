@@ -29,6 +29,7 @@ struct Cuda {
   std::byte* workspace = nullptr;  // of matrix products
   size_t workspace_bytes = 0;
   int sm_count = 0;
+  int64_t shared_bytes = 0;    // most dynamic shared memory of a block
   uint64_t* faults = nullptr;  // on the device: see kernels/cuda/faults.h
 };
 

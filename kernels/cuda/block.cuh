@@ -3,6 +3,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/dev.cuh"
+#include "kernels/exec.h"
 
 namespace rodimus::cuda {
 
@@ -45,10 +46,10 @@ inline int threads_for(int64_t packs, int most) {
 }
 
 // Shared memory of a block that keeps `per_column` bytes for each element of a row.
-inline size_t row_bytes(const char* op, int64_t per_column, int64_t dim) {
-  constexpr int64_t kMost = (227 << 10) - 1024;  // of an H100, less what is not dynamic
-  CHECK(per_column * dim <= kMost, op, ": dim = ", dim, ", a GPU block holds rows up to ",
-        kMost / per_column);
+inline size_t row_bytes(const Cuda& gpu, const char* op, int64_t per_column, int64_t dim) {
+  const int64_t most = gpu.shared_bytes - 1024;  // static arrays share it
+  CHECK(per_column * dim <= most, op, ": dim = ", dim, ", a block of this GPU holds rows up to ",
+        most / per_column);
   return static_cast<size_t>(per_column * dim);
 }
 

@@ -78,25 +78,25 @@ __global__ void __launch_bounds__(kPairThreads) pairs_kernel(PairGradients<T> p,
     auto& stage = sm.stages[block % Shared::kStages];
 #pragma unroll
     for (int h = 0; h < kPair; ++h) {
-      const int t0 = (first + h) * kChunk;
-      const int64_t at = (static_cast<int64_t>(b) * in.length + t0) * p.V;
+      const int t0 = (first + h) * kChunk;  // the last pair may have no second chunk
+      const int64_t at = (static_cast<int64_t>(b) * in.length + min(t0, in.length - 1)) * p.V;
       load_columns<T, kBlock>(stage.v[h], p.v + at, in.length - t0, block * kBlock, p.V, p.vectors,
                               tid, kPairThreads);
       load_columns<T, kBlock>(stage.d_o[h], p.d_o + at, in.length - t0, block * kBlock, p.V,
                               p.vectors, tid, kPairThreads);
     }
     const int64_t image = checkpoints.image(b, pair, block, slice) * CheckpointLayout::kImage;
-    copy_async(stage.state, zero_state ? nullptr : p.states + image, CheckpointLayout::kImage, tid,
-               kPairThreads);
-    copy_async(stage.dstate, zero_dstate ? nullptr : p.dstates + image, CheckpointLayout::kImage,
-               tid, kPairThreads);
+    copy_async(stage.state, p.states + image, CheckpointLayout::kImage, tid, kPairThreads,
+               zero_state);
+    copy_async(stage.dstate, p.dstates + image, CheckpointLayout::kImage, tid, kPairThreads,
+               zero_dstate);
   };
 
   // The first chunk's dS needs the second one's queries and decay, the second one's S the first
   // one's keys and decay.
   copy_async(sm.step[0],
-             whole ? record + layout.size() + layout.read() + slice * kOperandImage : nullptr,
-             kOperandImage, tid, kPairThreads);
+             record + (whole ? layout.size() : 0) + layout.read() + slice * kOperandImage,
+             kOperandImage, tid, kPairThreads, !whole);
   copy_async(sm.step[1], record + layout.write() + slice * kOperandImage, kOperandImage, tid,
              kPairThreads);
   float decay[2];

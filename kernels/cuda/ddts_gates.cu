@@ -223,7 +223,7 @@ void ddts_gates_forward(Cuda& gpu, T* q, T* k, float* g, const T* qk, const T* g
   const bool packs = packs_fit<kPack>(dims.m, q, k, g, qk, gates, bias);
   const int lanes = lanes_for(packs ? dims.m / kPack : dims.m), groups = kThreads / lanes;
   CUDA_CHECK(dev::launch(narrow<unsigned>((dims.rows + groups - 1) / groups), kThreads,
-                         row_bytes("ddts_gates", groups * sizeof(float), dims.m), gpu.stream,
+                         row_bytes(gpu, "ddts_gates", groups * sizeof(float), dims.m), gpu.stream,
                          packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, q, k, g, qk,
                          gates, bias, dims, lanes));
 }
@@ -238,7 +238,7 @@ void ddts_gates_backward(Cuda& gpu, T* dqk, T* dgates, float* dbias, const T* dq
   const int64_t blocks = row_blocks(dims.rows / groups), width = 2 * dims.m;
   const memory::Scratch<float> lines(dbias == nullptr ? 0 : blocks * width, Device::cuda);
   CUDA_CHECK(dev::launch(narrow<unsigned>(blocks), kThreads,
-                         row_bytes("ddts_gates_backward", 4 * groups * sizeof(float), dims.m),
+                         row_bytes(gpu, "ddts_gates_backward", 4 * groups * sizeof(float), dims.m),
                          gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, dqk,
                          dgates, dbias == nullptr ? nullptr : lines.data(), dq, dk, dg, qk, gates,
                          bias, dims, lanes));

@@ -160,13 +160,13 @@ __device__ __forceinline__ Frag<T> load_frag_transposed(const T* image, int row,
 }
 
 // `count` elements, a multiple of a vector, from global to shared memory by `threads` threads of
-// which this is number `thread`; null = zeros. Lands at the next wait.
+// which this is number `thread`; with `zeros` nothing is read, but `from` is valid all the same.
+// Lands at the next wait.
 template <class T>
-__device__ __forceinline__ void copy_async(T* to, const T* from, int count, int thread,
-                                           int threads) {
+__device__ __forceinline__ void copy_async(T* to, const T* from, int count, int thread, int threads,
+                                           bool zeros = false) {
   for (int i = thread * kVector<T>; i < count; i += threads * kVector<T>)
-    ptx::cp_async16(ptx::smem_u32(to + i), from == nullptr ? to : from + i,
-                    from == nullptr ? 0 : 16);
+    ptx::cp_async16(ptx::smem_u32(to + i), from + i, zeros ? 0 : 16);
 }
 
 // A (kChunk, kCols) image of the rows of x (rows, V) that begin at `from`, its columns being

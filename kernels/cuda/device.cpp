@@ -16,10 +16,18 @@ namespace {
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 // mma.sync with bf16 and cp.async.
 constexpr int kOldestMajor = 8;
+// Of an A100; the tiles of DDTS and SW-SKA are made for it. Cards for desktops have 99 KB.
+constexpr int kLeastSharedBytes = 163 << 10;
 
 std::optional<Cuda>& opened() {
   static std::optional<Cuda> gpu;
   return gpu;
+}
+
+int shared_bytes_of(int index) {
+  int bytes = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+  return bytes;
 }
 
 Cuda open(int index) {
@@ -33,6 +41,7 @@ Cuda open(int index) {
   Cuda gpu;
   gpu.device = index;
   CUDA_CHECK(cudaDeviceGetAttribute(&gpu.sm_count, cudaDevAttrMultiProcessorCount, index));
+  gpu.shared_bytes = shared_bytes_of(index);
   // Not the default stream, which waits for every other.
   CUDA_CHECK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
   const cublasStatus_t status = cublasLtCreate(&gpu.blaslt);
@@ -59,11 +68,15 @@ Gpus find_gpus() {
     return {0, cudaGetErrorString(error)};
   }
   if (count == 0) return {0, "the driver shows no device"};
-  int major = 0;
-  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  if (major < kOldestMajor) {
-    return {0, concat("the device has compute capability ", major, ".x, need ", kOldestMajor,
-                      ".0 (Ampere) or later")};
+  for (int index = 0; index < count; ++index) {
+    int major = 0;
+    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
+    const int shared = shared_bytes_of(index);
+    if (major >= kOldestMajor && shared >= kLeastSharedBytes) continue;
+    return {0, concat("GPU ", index, " has compute capability ", major, ".x and ", shared / 1024,
+                      " KB of shared memory for a block, need ", kOldestMajor, ".0 and ",
+                      kLeastSharedBytes / 1024,
+                      " KB (A100, H100, B200); CUDA_VISIBLE_DEVICES can hide it")};
   }
   return {count, ""};
 }

@@ -192,7 +192,7 @@ void gated_norm_forward(Cuda& gpu, T* y, float* rstd, const T* o, const T* c,
   const int64_t arrays = c == nullptr ? 2 : 3;
   CUDA_CHECK(dev::launch(narrow<unsigned>(std::min(dims.rows, kMaxBlocks)),
                          threads_for(packs ? dims.dim / kPack : dims.dim, kMaxThreads),
-                         row_bytes("gated_norm", arrays * sizeof(float), dims.dim), gpu.stream,
+                         row_bytes(gpu, "gated_norm", arrays * sizeof(float), dims.dim), gpu.stream,
                          packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, y, rstd, o, c,
                          skip_weight, gate, w, dims));
 }
@@ -209,11 +209,11 @@ void gated_norm_backward(Cuda& gpu, T* d_o, T* dc, float* dskip_weight, T* dgate
   const memory::Scratch<float> lines(blocks * stride, Device::cuda);
   const bool packs =
       packs_fit<kPack>(dim, d_o, dc, dgate, lines.data(), dy, o, c, skip_weight, gate, w);
-  CUDA_CHECK(
-      dev::launch(narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads),
-                  row_bytes("gated_norm_backward", BackwardRow<T>::bytes_per_column(has_skip), dim),
-                  gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, d_o, dc,
-                  dgate, lines.data(), dy, o, c, skip_weight, gate, w, rstd, dims));
+  CUDA_CHECK(dev::launch(
+      narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads),
+      row_bytes(gpu, "gated_norm_backward", BackwardRow<T>::bytes_per_column(has_skip), dim),
+      gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, d_o, dc, dgate,
+      lines.data(), dy, o, c, skip_weight, gate, w, rstd, dims));
   add_lines(gpu, dw, lines.data(), blocks, stride, dim);
   if (has_skip) add_lines(gpu, dskip_weight, lines.data() + dim, blocks, stride, dim);
 }

@@ -112,7 +112,7 @@ template <class T>
 void residual_norm_forward(Cuda& gpu, float* s, T* y, float* rstd, const float* x, const T* branch,
                            const float* w, int64_t rows, int64_t dim, float eps) {
   if (rows == 0) return;
-  const size_t shared = row_bytes("residual_norm", sizeof(float), dim);
+  const size_t shared = row_bytes(gpu, "residual_norm", sizeof(float), dim);
   const bool packs = packs_fit<kPack>(dim, s, y, x, branch, w);
   CUDA_CHECK(dev::launch(narrow<unsigned>(rows),
                          threads_for(packs ? dim / kPack : dim, kMaxThreads), shared, gpu.stream,
@@ -128,7 +128,7 @@ void residual_norm_backward(Cuda& gpu, float* dx, T* dbranch, float* dw, const T
   CHECK(beta == 0 || ds == nullptr || ds != dx,
         "residual_norm_backward: ds may be dx only when beta is 0");
   if (rows == 0) return;
-  const size_t shared = row_bytes("residual_norm_backward", 3 * sizeof(float), dim);
+  const size_t shared = row_bytes(gpu, "residual_norm_backward", 3 * sizeof(float), dim);
   const int64_t blocks = row_blocks(rows);
   const memory::Scratch<float> lines(blocks * dim, Device::cuda);
   const bool packs = packs_fit<kPack>(dim, dx, dbranch, dy, ds, s, w, lines.data());

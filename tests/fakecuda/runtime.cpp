@@ -15,6 +15,7 @@ using namespace fakecuda;
 
 namespace {
 
+int shared_bytes = 163 << 10;          // of an A100, as in the emulator
 constexpr int kMultiProcessors = 132;  // of an H100, so that launches are shaped as there
 
 struct Gpus {
@@ -70,6 +71,7 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
 }  // namespace
 
 void fakecuda::set_gpus(int first, int count) { gpus = {first, count}; }
+void fakecuda::set_shared_bytes(int bytes) { shared_bytes = bytes; }
 void fakecuda::ignore_wait(int number) { waits_until_ignored = number; }
 
 extern "C" {
@@ -110,7 +112,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = 0;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 227 * 1024;
+      *value = shared_bytes;
       return cudaSuccess;
     default:
       not_implemented("cudaDeviceGetAttribute " + std::to_string(attribute));
@@ -137,7 +139,7 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int v
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
     not_implemented("cudaFuncSetAttribute " + std::to_string(attribute));
   }
-  return result(value <= 227 * 1024 ? cudaSuccess : cudaErrorInvalidValue);
+  return result(value <= shared_bytes ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 // ---- Memory ------------------------------------------------------------------------------------

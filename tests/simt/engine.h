@@ -16,8 +16,8 @@ namespace simt {
 
 using Where = std::source_location;  // a call in a kernel source
 
-inline constexpr size_t kSharedArena = 320 << 10;  // 227 KB dynamic, static arrays, gaps
-inline constexpr size_t kMaxDynamicShared = 227 << 10;
+inline constexpr size_t kSharedArena = 320 << 10;       // dynamic, static arrays, gaps
+inline constexpr size_t kMaxDynamicShared = 163 << 10;  // of an A100: what fits there fits all
 inline constexpr size_t kStackBytes = 128 << 10;
 inline constexpr int kBarriers = 16;
 inline constexpr unsigned kWholeWarp = 0xffffffffu;

@@ -176,6 +176,10 @@ void cp_async(uint32_t to, const void* from, uint32_t bytes, uint32_t from_bytes
     report("misaligned", line_of(where),
            describe(current) + ": source of cp.async at " + line_of(where));
   }
+  if (!in_allocation(from, 1)) {  // also where no byte is read: what hardware does then is not said
+    report("out-of-bounds", line_of(where),
+           describe(current) + ": source of cp.async is not in device memory at " + line_of(where));
+  }
   if (config.count) {
     if (from_bytes > 0) count_access(from, from_bytes, Access::load, site);
     count_access(shared_base + to, bytes, Access::store, site);

@@ -1,0 +1,32 @@
+// Which GPUs are taken.
+#include "kernels/device.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/fakecuda/work.h"
+
+namespace rodimus {
+namespace {
+
+TEST(FindGpus, NamesWhyThereIsNone) {
+  EXPECT_EQ(find_gpus().count, 1);
+  fakecuda::set_gpus(0, 0);
+  EXPECT_EQ(find_gpus().reason, "no CUDA-capable device is detected");
+  fakecuda::set_gpus(0, 2);
+  EXPECT_EQ(find_gpus().count, 2);
+}
+
+// Cards for desktops are of the same generations, but no tile of DDTS fits their shared memory.
+TEST(FindGpus, ACardWithoutTheSharedMemoryIsNone) {
+  fakecuda::set_shared_bytes(99 << 10);
+  const Gpus gpus = find_gpus();
+  EXPECT_EQ(gpus.count, 0);
+  EXPECT_NE(gpus.reason.find("99 KB of shared memory for a block, need 8.0 and 163 KB"),
+            std::string::npos)
+      << gpus.reason;
+  fakecuda::set_shared_bytes(163 << 10);
+  EXPECT_EQ(find_gpus().count, 2);
+}
+
+}  // namespace
+}  // namespace rodimus
