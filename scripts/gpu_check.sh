@@ -93,8 +93,8 @@ nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -q H200 && 
 bench() {
   local name=$1 ranks=$2
   shift 2
-  mpirun -n "$ranks" "$rodimus" bench "$@" --set run.device=cuda --json >"$out/$name.json"
-  mpirun -n "$ranks" "$rodimus" bench "$@" --set run.device=cuda
+  mpirun -n "$ranks" "$rodimus" bench "$@" --set run.device=cuda --json >"$out/$name.json" &&
+    mpirun -n "$ranks" "$rodimus" bench "$@" --set run.device=cuda
 }
 for preset in "${presets[@]}"; do
   config=configs/$preset.toml

@@ -38,14 +38,15 @@ MachineRates measure_machine(Exec& exec, Communicator& communicator) {
     communicator.barrier();
     return sum_over_ranks(communicator, measure());
   };
-  // Far above any last-level cache, over all ranks of the machine.
-  constexpr int64_t kTriadBytes = int64_t{256} << 20;
+  // Far above any last-level cache; the ranks share that of a CPU.
+  const int64_t triad_bytes = device_of(exec) == Device::cuda
+                                  ? int64_t{1} << 30
+                                  : (int64_t{256} << 20) / communicator.local_size();
   MachineRates rates;
   rates.gemm_f32 = rate([&] { return measure_gemm_gflops(exec, DType::f32); });
   if (has_native_bf16(device_of(exec)))
     rates.gemm_bf16 = rate([&] { return measure_gemm_gflops(exec, DType::bf16); });
-  rates.triad =
-      rate([&] { return measure_triad_gb_per_s(exec, kTriadBytes / communicator.local_size()); });
+  rates.triad = rate([&] { return measure_triad_gb_per_s(exec, triad_bytes); });
   memory::release_cached();
   return rates;
 }

@@ -106,7 +106,7 @@ std::string describe_bench(const Json& result) {
   const Json& machine = result["machine"];
   const Json& bf16 = machine["gemm_bf16_gflops"];
   std::string text =
-      fmt::format("{}, {} parameters, {}, {} ranks of {}\n",
+      fmt::format("{}, {} parameters, {}, {} ranks, each with {}\n",
                   result["model"] == "rodimus_plus" ? "Rodimus+" : "Rodimus",
                   result["parameters"].get<int64_t>(), result["compute_reason"].get<std::string>(),
                   result["ranks"].get<int64_t>(), result["device"].get<std::string>());

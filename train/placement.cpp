@@ -86,10 +86,10 @@ Place place_ranks(const std::string& device, int threads, Communicator& communic
 
 std::string describe_device(const std::string& device, const Exec& exec) {
   if (const Cpu* cpu = std::get_if<Cpu>(&exec)) {
-    return concat(cpu->threads, " threads on the CPU",
+    return concat(cpu->threads, cpu->threads == 1 ? " thread" : " threads", " on the CPU",
                   device == "auto" ? concat(" (auto: no GPU: ", find_gpus().reason, ")") : "");
   }
-  return "a GPU each";
+  return "a GPU";
 }
 
 DType resolve_compute(const std::string& compute, Device device) {

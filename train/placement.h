@@ -29,7 +29,7 @@ struct Place {
 // and others not, and when two ranks have the same one.
 Place place_ranks(const std::string& device, int threads, Communicator& communicator);
 
-// "2 threads on the CPU (auto: no GPU: the driver shows no device)", "a GPU each".
+// "2 threads on the CPU (auto: no GPU: the driver shows no device)", "a GPU".
 // `device` as in place_rank().
 std::string describe_device(const std::string& device, const Exec& exec);
 

@@ -108,7 +108,7 @@ Trainer::Trainer(Config config, const TrainOptions& options, const Place& place)
   peak_gflops_ = sum[0];
   check_identical("at the start");
   note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
-              " parameters, ", communicator_.world_size(), " ranks of ",
+              " parameters, ", communicator_.world_size(), " ranks, each with ",
               describe_device(config_.run.device, ctx_.exec), ", ",
               describe_compute(config_.run.compute, ctx_.device()), ", ", data_.train->windows(),
               " windows of ", config_.data.seq_len, " tokens, GEMM peak ",

@@ -85,7 +85,7 @@ class Gpu(Case):
     def test_without_a_gpu(self):
         path = self.config("none", run__steps=1)
         result = run(0, "train", path, *self.overrides)
-        self.assertRegex(result.stdout, r"threads on the CPU \(auto: no GPU: ")
+        self.assertRegex(result.stdout, r"thread on the CPU \(auto: no GPU: ")
         result = run(0, "train", path, *self.overrides, "--set", 'run.device="cuda"', check=False)
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r'run.device = "cuda", but there is no GPU: .*; use "cpu"')

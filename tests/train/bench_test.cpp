@@ -217,7 +217,7 @@ TEST_F(BenchCommand, JsonHoldsEveryFigure) {
   EXPECT_GT(json["machine"]["gemm_f32_gflops"], 0.0);
   EXPECT_EQ(json["machine"]["gemm_bf16_gflops"].is_null(), !has_native_bf16(Device::cpu));
   EXPECT_GT(json["machine"]["triad_gb_per_s"], 0.0);
-  EXPECT_TRUE(json["device"].get<std::string>().starts_with("1 threads on the CPU"))
+  EXPECT_TRUE(json["device"].get<std::string>().starts_with("1 thread on the CPU"))
       << json["device"];
   EXPECT_EQ(json["config"], path);
   const auto& training = json["training"];
