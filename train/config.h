@@ -40,7 +40,7 @@ struct RunConfig {
   int64_t micro_batch = 0;   // sequences per forward pass and rank; 0 = global_batch / ranks
   uint64_t seed = 1;
   std::string compute =
-      "auto";  // "f32", "bf16", "auto": bf16 where the CPU multiplies it in hardware
+      "auto";  // "f32", "bf16", "auto": bf16 where the device multiplies it
   std::string device = "auto";  // "auto", "cpu", "cuda"
   int threads = 0;              // per rank; 0 = cores / ranks on this node
   bool recompute = false;       // recompute activations per block
