@@ -3,30 +3,36 @@
 
 namespace rodimus {
 
-Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, bool f32_output) {
+Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOutput output) {
   const int64_t in = x.value.dim(-1), rows = x.value.numel() / in;
   CHECK(w.value.shape().size() == 2 && w.value.dim(1) == in, "linear: weight ",
         to_string(w.value.shape()), " on an input of ", to_string(x.value.shape()));
   const int64_t begin = out_rows.begin,
                 out = (out_rows.end < 0 ? w.value.dim(0) : out_rows.end) - begin;
   const Tensor weight = w.value.rows(begin, begin + out);  // (out, in)
+  const bool f32_output = output == LinearOutput::f32;
   CHECK(!(f32_output && ctx.tape), "linear: f32 output is for inference");
 
-  Shape shape = x.value.shape();
-  shape.back() = out;
-  Tensor y = Tensor::empty(shape, f32_output ? DType::f32 : ctx.compute, ctx.device());
-  const double flops = matmul_flops(rows, out, in), moved = bytes_of(x.value, weight, y);
+  const DType y_type = f32_output ? DType::f32 : ctx.compute;
+  const double y_bytes = static_cast<double>(rows * out) * static_cast<double>(size_of(y_type));
+  const double flops = matmul_flops(rows, out, in), moved = bytes_of(x.value, weight) + y_bytes;
   const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(weight.numel());
   const Op op{"linear", {flops, moved}, {2 * flops, moved + dx_and_dw}, in, out};
-  const Profile::Scope scope(ctx.profile, op);
-  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
-    if (f32_output) {
-      gemm(exec, dims, y.data<float>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
-    } else {
-      gemm(exec, dims, y.data<T>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
-    }
-  });
+  Tensor y;
+  if (!(ctx.replay && output == LinearOutput::of_segment)) {
+    Shape shape = x.value.shape();
+    shape.back() = out;
+    y = Tensor::empty(shape, y_type, ctx.device());
+    const Profile::Scope scope(ctx.profile, op);
+    dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+      const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
+      if (f32_output) {
+        gemm(exec, dims, y.data<float>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
+      } else {
+        gemm(exec, dims, y.data<T>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
+      }
+    });
+  }
 
   Var result = make_output(ctx, y);
   if (!ctx.tape) return result;

@@ -15,12 +15,16 @@ double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left);
 
 // y (..., out) = x (..., in) w^T, w (out, in) or rows [begin, end) of it (end -1 = all): a
 // projection split in parts is several calls, so that every part is contiguous. x, w and y in T.
-// `f32_output` gives y in f32 (logits).
 struct RowRange {
   int64_t begin = 0, end = -1;
 };
+enum class LinearOutput : uint8_t {
+  plain,
+  f32,         // y in f32 (logits); for inference
+  of_segment,  // y is an output of what recompute() runs: a replay records the op without y
+};
 Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows = {},
-           bool f32_output = false);
+           LinearOutput output = LinearOutput::plain);
 
 // sum = x + branch (x itself when branch is undefined), norm = rms_norm(sum) * w. x (..., D) f32,
 // branch (..., D) in T, norm in T.

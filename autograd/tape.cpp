@@ -80,22 +80,22 @@ std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment
     outputs.push_back(make_output(ctx, std::move(result.value)));
     slots.push_back(outputs.back().slot);
   }
-  ctx.tape->record({"recompute"}, std::move(slots),
-                   [inputs, segment](Context& inner, std::span<Tensor> dy) {
-                     Tape local;
-                     Context replay{inner.exec, inner.compute, &local, inner.profile};
-                     std::vector<Tape::Seed> seeds;
-                     {
-                       // The replay writes straight into the slots of its inputs.
-                       if (inner.profile) inner.profile->set_replaying(true);
-                       const std::vector<Var> again = segment(replay, inputs);
-                       if (inner.profile) inner.profile->set_replaying(false);
-                       for (size_t i = 0; i < again.size(); ++i) {
-                         if (dy[i].defined()) seeds.push_back({again[i].slot, std::move(dy[i])});
-                       }
-                     }
-                     local.backward(replay, std::move(seeds));
-                   });
+  ctx.tape->record(
+      {"recompute"}, std::move(slots), [inputs, segment](Context& inner, std::span<Tensor> dy) {
+        Tape local;
+        Context replay{inner.exec, inner.compute, &local, inner.profile, /*replay=*/true};
+        std::vector<Tape::Seed> seeds;
+        {
+          // The replay writes straight into the slots of its inputs.
+          if (inner.profile) inner.profile->set_replaying(true);
+          const std::vector<Var> again = segment(replay, inputs);
+          if (inner.profile) inner.profile->set_replaying(false);
+          for (size_t i = 0; i < again.size(); ++i) {
+            if (dy[i].defined()) seeds.push_back({again[i].slot, std::move(dy[i])});
+          }
+        }
+        local.backward(replay, std::move(seeds));
+      });
   return outputs;
 }
 

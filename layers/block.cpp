@@ -25,7 +25,7 @@ Ffn::Ffn(const ModelConfig& config, const std::string& prefix)
 Var Ffn::forward(Context& ctx, const Var& x) const {
   const Var u = linear(ctx, x, fc.operand(ctx), {0, d_ff});
   const Var z = linear(ctx, x, fc.operand(ctx), {d_ff, 2 * d_ff});
-  return linear(ctx, swiglu(ctx, u, z), out_proj.operand(ctx));
+  return linear(ctx, swiglu(ctx, u, z), out_proj.operand(ctx), {}, LinearOutput::of_segment);
 }
 
 void Ffn::collect(std::vector<Parameter*>& into) { into.insert(into.end(), {&fc, &out_proj}); }

@@ -14,9 +14,11 @@ class Costs {
 
   std::vector<OpCost> all() {
     const int64_t n = model_.n_layers;
-    add("embedding", n_of(1) * 4 + 2 * stream(), n_of(1) * 4 + 2 * stream());
-    residual_norm(false, 1);
-    residual_norm(true, (model_.plus() ? 3 * n : n));  // the last one is the model's own
+    outside_blocks("embedding", {0, n_of(1) * 4 + 2 * stream()}, {0, n_of(1) * 4 + 2 * stream()});
+    residual_norm(false, 1, 1);
+    // The last one is the model's own.
+    const int64_t norms = model_.plus() ? 3 * n : n;
+    residual_norm(true, norms, norms - 1);
     mixer(n);
     if (model_.plus()) {
       attention(n);
@@ -34,22 +36,28 @@ class Costs {
   double stream() const { return 4 * n_of(model_.d_model); }
 
   void add(std::string_view name, double forward_bytes, double backward_bytes, int64_t calls = 1) {
-    costs_.push_back({{name, {0, forward_bytes}, {0, backward_bytes}}, calls});
+    costs_.push_back({{name, {0, forward_bytes}, {0, backward_bytes}}, calls, calls});
   }
 
-  void linear(int64_t in, int64_t out, int64_t calls) {
+  void outside_blocks(std::string_view name, Cost forward, Cost backward) {
+    costs_.push_back({{name, forward, backward}, 1, 0});
+  }
+
+  void linear(int64_t in, int64_t out, int64_t calls, bool ends_block = false) {
     const double flops = matmul_flops(rows_, out, in);
     const double weights = static_cast<double>(in) * static_cast<double>(out);
     const double moved = in_compute(in) + c_ * weights + in_compute(out);
     costs_.push_back(
         {{"linear", {flops, moved}, {2 * flops, moved + in_compute(in) + 4 * weights}, in, out},
-         calls});
+         calls,
+         ends_block ? 0 : calls});
   }
 
-  void residual_norm(bool adds, int64_t calls) {
+  void residual_norm(bool adds, int64_t calls, int64_t again) {
     const int64_t d = model_.d_model;
     const double moved = stream() + (adds ? in_compute(d) : 0) + in_compute(d) + 4 * n_of(1);
     add("residual_norm", moved + (adds ? stream() : 0), moved + (adds ? 2 : 1) * stream(), calls);
+    costs_.back().again = again;
   }
 
   void mixer(int64_t calls) {
@@ -65,9 +73,9 @@ class Costs {
     add("sigmoid_gate", 3 * in_compute(e), 5 * in_compute(e), calls);
     const double flops = static_cast<double>(B_) * ddts_flops(T_, m, e);
     const double inputs = 2 * in_compute(m) + in_compute(e) + 4 * n_of(m), o = in_compute(e);
-    costs_.push_back({{"ddts", {flops, inputs + o}, {2 * flops, 2 * inputs + o}}, calls});
+    costs_.push_back({{"ddts", {flops, inputs + o}, {2 * flops, 2 * inputs + o}}, calls, calls});
     add("gated_norm", 4 * in_compute(e) + 4 * n_of(1), 7 * in_compute(e), calls);
-    linear(e, d, calls);
+    linear(e, d, calls, /*ends_block=*/!model_.plus());
   }
 
   void attention(int64_t calls) {
@@ -80,14 +88,14 @@ class Costs {
     add("rotary", 2 * in_compute(keys), 2 * in_compute(keys), calls);
     const double flops = static_cast<double>(B_) * ska_flops(T_, T_, d, model_.left());
     const double moved = 2 * in_compute(d) + in_compute(keys + values) + 4 * n_of(model_.n_heads);
-    costs_.push_back({{"ska", {flops, moved}, {2 * flops, 2 * moved}}, calls});
+    costs_.push_back({{"ska", {flops, moved}, {2 * flops, 2 * moved}}, calls, calls});
   }
 
   void ffn(int64_t calls) {
     const int64_t d = model_.d_model, f = model_.d_ff();
     linear(d, f, 2 * calls);
     add("swiglu", 3 * in_compute(f), 5 * in_compute(f), calls);
-    linear(f, d, calls);
+    linear(f, d, calls, /*ends_block=*/true);
   }
 
   void head() {
@@ -95,10 +103,8 @@ class Costs {
     const double flops = matmul_flops(rows_, vocab, d);
     const double weights = static_cast<double>(vocab) * static_cast<double>(d);
     const double x = in_compute(d), targets_and_losses = 8 * n_of(1);
-    costs_.push_back({{"head_loss",
-                       {flops, x + c_ * weights + targets_and_losses},
-                       {2 * flops, x + 4 * weights}},
-                      1});
+    outside_blocks("head_loss", {flops, x + c_ * weights + targets_and_losses},
+                   {2 * flops, x + 4 * weights});
   }
 
   const ModelConfig& model_;

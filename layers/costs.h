@@ -13,6 +13,7 @@ namespace rodimus {
 struct OpCost {
   Op op;  // costs of one call
   int64_t calls = 0;
+  int64_t again = 0;  // calls whose forward recomputation runs once more
 };
 
 // Forward and backward of B sequences of T tokens, as the ops of autograd/ state their costs

@@ -84,7 +84,9 @@ Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass) const {
   const Var o = ddts(ctx, q, k, v, g, pass.starts, state ? &state->memory : nullptr);  // (B,T,e)
   const Var y = gated_norm(ctx, o, c, residual_weight.var, gate, act_norm.var,
                            static_cast<float>(config.norm_eps));
-  return linear(ctx, y, out_proj.operand(ctx));
+  // In Rodimus+ attention follows, and its norm reads this.
+  return linear(ctx, y, out_proj.operand(ctx), {},
+                config.plus() ? LinearOutput::plain : LinearOutput::of_segment);
 }
 
 Var Attention::forward(Context& ctx, const Var& x, const Pass& pass) const {

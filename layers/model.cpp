@@ -66,7 +66,7 @@ Tensor Model::losses(Context& ctx, const Tensor& ids, const Tensor& targets, Mod
 Tensor Model::logits(Context& ctx, const Tensor& ids) {
   CHECK(ctx.tape == nullptr, "Model::logits: for inference");
   const Var x = hidden(ctx, ids, {}, nullptr, false);
-  return linear(ctx, x, head().operand(ctx), {}, /*f32_output=*/true).value;
+  return linear(ctx, x, head().operand(ctx), {}, LinearOutput::f32).value;
 }
 
 Tensor Model::next_logits(Context& ctx, const Tensor& ids, ModelState& state) {
@@ -75,7 +75,7 @@ Tensor Model::next_logits(Context& ctx, const Tensor& ids, ModelState& state) {
   const Var x = hidden(ctx, ids, {}, &state, false);
   const int64_t T = ids.dim(1), d = config_.d_model;
   const Var last{x.value.view({T, d}).rows(T - 1, T).view({1, 1, d}), nullptr};
-  return linear(ctx, last, head().operand(ctx), {}, /*f32_output=*/true).value;
+  return linear(ctx, last, head().operand(ctx), {}, LinearOutput::f32).value;
 }
 
 }  // namespace rodimus

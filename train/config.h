@@ -39,13 +39,12 @@ struct RunConfig {
   int64_t global_batch = 8;  // sequences per optimizer step, over all ranks
   int64_t micro_batch = 0;   // sequences per forward pass and rank; 0 = global_batch / ranks
   uint64_t seed = 1;
-  std::string compute =
-      "auto";  // "f32", "bf16", "auto": bf16 where the device multiplies it
-  std::string device = "auto";  // "auto", "cpu", "cuda"
-  int threads = 0;              // per rank; 0 = cores / ranks on this node
-  bool recompute = false;       // recompute activations per block
-  int64_t eval_every = 0;       // steps; 0 = only at the end
-  int64_t eval_windows = 0;     // 0 = all of data.val
+  std::string compute = "auto";  // "f32", "bf16", "auto": bf16 where the device multiplies it
+  std::string device = "auto";   // "auto", "cpu", "cuda"
+  int threads = 0;               // per rank; 0 = cores / ranks on this node
+  bool recompute = false;        // recompute activations per block
+  int64_t eval_every = 0;        // steps; 0 = only at the end
+  int64_t eval_windows = 0;      // 0 = all of data.val
   int64_t log_every = 1;
   int64_t check_every =
       0;  // steps between checks that all ranks hold the same parameters; 0 = at start only

@@ -43,15 +43,15 @@ std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, 
                                                           const Rates& rates,
                                                           int64_t micro_batches) {
   std::map<std::string, Share> by_name;
-  for (const auto& [op, calls] :
+  for (const auto& [op, calls, again] :
        micro_batch_costs(config.model, compute, config.run.micro_batch, config.data.seq_len)) {
     Share& share = by_name[std::string(op.name)];
-    // Recomputation runs the blocks forward once more; embedding and head are outside of them.
-    const bool again = config.run.recompute && op.name != "embedding" && op.name != "head_loss";
     const double n = static_cast<double>(calls * micro_batches);
     share.calls += calls * micro_batches;
-    share.add(op.forward, again ? 2 * n : n, rates);
+    share.add(op.forward, n, rates);
     share.add(op.backward, n, rates);
+    if (config.run.recompute)
+      share.add(op.forward, static_cast<double>(again * micro_batches), rates);
   }
   // Zero the gradients, their norm, AdamW: 1 + 1 + 7 floats of each parameter, and the bf16 copy.
   const double parameters = static_cast<double>(parameter_count(config.model));

@@ -103,9 +103,10 @@ TEST_F(TapeTest, RejectsAContributionOfAnotherShape) {
 }
 
 TEST_F(TapeTest, RecomputeGivesTheSameGradientAndSavesOnlyInputs) {
-  int runs = 0;
-  const Segment segment = [&runs](Context& inner, const std::vector<Var>& in) {
+  int runs = 0, replays = 0;
+  const Segment segment = [&](Context& inner, const std::vector<Var>& in) {
     ++runs;
+    replays += inner.replay ? 1 : 0;
     return std::vector<Var>{scale(inner, scale(inner, in[0], 2), 3)};
   };
   const std::vector<Var> out = recompute(ctx, {leaf}, segment);
@@ -114,6 +115,7 @@ TEST_F(TapeTest, RecomputeGivesTheSameGradientAndSavesOnlyInputs) {
   tape.backward(ctx, {{out[0].slot, filled({1, 2})}});
   EXPECT_EQ(read(leaf.slot->take()), (std::vector<float>{6, 12}));
   EXPECT_EQ(runs, 2);
+  EXPECT_EQ(replays, 1);
 }
 
 TEST(Tensor, ViewsShareBytesAndCheckTheirBounds) {
