@@ -31,6 +31,10 @@ class Communicator {
   void all_reduce_sum(Exec& exec, float* x, int64_t n) {
     on_device(exec, [&](auto& backend) { all_reduce_sum(backend, x, n); });
   }
+  // The same in two parts, so that a GPU computes meanwhile: between them nothing may touch x, and
+  // several sums may be under way. Where ranks compute on CPUs the first part does all.
+  virtual void start_sum(Exec& exec, float* x, int64_t n) { all_reduce_sum(exec, x, n); }
+  virtual void finish_sums(Exec&) {}
 
   // Host values, the control path.
   virtual void all_reduce_sum(std::span<double> x) = 0;

@@ -98,15 +98,17 @@ class Nccl final : public Communicator {
   }
 
   void all_reduce_sum(Cuda& gpu, float* x, int64_t n) override {
-    CHECK(gpu.device == device_, "all_reduce_sum: memory of GPU ", gpu.device,
-          ", but the communicator was made for GPU ", device_);
-    if (n == 0) return;
-    CUDA_CHECK(cudaEventRecord(before_.get(), gpu.stream));
-    CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), before_.get(), 0));
-    check(ncclAllReduce(x, x, static_cast<size_t>(n), ncclFloat, ncclSum, comm_, stream_.get()),
-          "ncclAllReduce");
-    CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
-    CUDA_CHECK(cudaStreamWaitEvent(gpu.stream, after_.get(), 0));
+    start(gpu, x, n);
+    finish(gpu);
+  }
+  void start_sum(Exec& exec, float* x, int64_t n) override {
+    if (auto* gpu = std::get_if<Cuda>(&exec))
+      start(*gpu, x, n);
+    else
+      Communicator::start_sum(exec, x, n);
+  }
+  void finish_sums(Exec& exec) override {
+    if (auto* gpu = std::get_if<Cuda>(&exec)) finish(*gpu);
   }
 
   void all_reduce_sum(std::span<double> x) override {
@@ -133,6 +135,18 @@ class Nccl final : public Communicator {
   }
 
  private:
+  void start(Cuda& gpu, float* x, int64_t n) {
+    CHECK(gpu.device == device_, "all_reduce_sum: memory of GPU ", gpu.device,
+          ", but the communicator was made for GPU ", device_);
+    if (n == 0) return;
+    CUDA_CHECK(cudaEventRecord(before_.get(), gpu.stream));
+    CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), before_.get(), 0));
+    check(ncclAllReduce(x, x, static_cast<size_t>(n), ncclFloat, ncclSum, comm_, stream_.get()),
+          "ncclAllReduce");
+    CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
+  }
+  void finish(Cuda& gpu) { CUDA_CHECK(cudaStreamWaitEvent(gpu.stream, after_.get(), 0)); }
+
   // Two ranks on one GPU may hang in NCCL instead of failing.
   void require_own_gpu(const cudaDeviceProp& properties) {
     using Id = std::array<int64_t, 2>;
@@ -196,7 +210,7 @@ class Nccl final : public Communicator {
   Communicator& control_;
   int device_;
   Stream stream_;
-  Event before_, after_;  // the sum: what it waits for, and its end
+  Event before_, after_;  // the last sum: what it waits for, and its end
   ncclComm_t comm_ = nullptr;
   bool failed_ = false;
 };

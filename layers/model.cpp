@@ -1,6 +1,26 @@
 #include "layers/model.h"
 
+#include <algorithm>
+
 namespace rodimus {
+namespace {
+
+// Backward gets here when all that was recorded later is done.
+void mark_final(Tape& tape, int64_t offset, const Model::FinalFrom& final_from) {
+  tape.mark([offset, final_from](Context&) { final_from(offset); });
+}
+
+// Where the decayed parameters of a block begin in the flat buffers, which keep their order.
+int64_t first_decayed(Block& block) {
+  std::vector<Parameter*> own;
+  block.collect(own);
+  const auto first =
+      std::find_if(own.begin(), own.end(), [](const Parameter* p) { return p->decay; });
+  CHECK(first != own.end(), "a block without a decayed parameter");
+  return (*first)->offset;
+}
+
+}  // namespace
 
 Model::Model(ModelConfig config, Exec& exec, DType compute, bool grads)
     : config_((config.validate(), config)),
@@ -26,11 +46,12 @@ Model::Model(ModelConfig config, Exec& exec, DType compute, bool grads)
 }
 
 Var Model::hidden(Context& ctx, const Tensor& ids, const Tensor& starts, ModelState* state,
-                  bool recompute_blocks) {
+                  bool recompute_blocks, const FinalFrom& final_from) {
   if (state && state->blocks.empty()) state->blocks.resize(blocks_.size());
   Stream stream{embedding(ctx, ids, embeddings_.var), {}};
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Pass pass{starts, state ? &state->blocks[i] : nullptr, state ? state->position : 0};
+    if (ctx.tape && final_from) mark_final(*ctx.tape, first_decayed(*blocks_[i]), final_from);
     if (!recompute_blocks) {
       stream = blocks_[i]->forward(ctx, stream, pass);
       continue;
@@ -50,9 +71,10 @@ Var Model::hidden(Context& ctx, const Tensor& ids, const Tensor& starts, ModelSt
 }
 
 Tensor Model::losses(Context& ctx, const Tensor& ids, const Tensor& targets, const Tensor& starts,
-                     float scale, bool recompute_blocks) {
+                     float scale, bool recompute_blocks, const FinalFrom& final_from) {
   check_shape("Model::losses: targets", targets, ids.shape());
-  const Var x = hidden(ctx, ids, starts, nullptr, recompute_blocks);
+  const Var x = hidden(ctx, ids, starts, nullptr, recompute_blocks, final_from);
+  if (ctx.tape && final_from && lm_head_) mark_final(*ctx.tape, lm_head_->offset, final_from);
   return head_loss(ctx, x, head().operand(ctx), targets, scale);
 }
 

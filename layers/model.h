@@ -1,6 +1,7 @@
 // The language model: embedding, blocks, final norm, head.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,15 +17,20 @@ struct ModelState {
 
 class Model {
  public:
+  using FinalFrom = std::function<void(int64_t offset)>;
+
   // Parameters are allocated but not set: call initialize() or load a checkpoint (then
   // refresh_low()). `grads` false: inference.
   Model(ModelConfig config, Exec& exec, DType compute, bool grads);
 
   // Cross-entropy of targets (B,T) given ids (B,T), per position, natural log; 0 where the target
   // is kIgnoreTarget. With a tape the gradients are those of scale * sum(losses). starts as in
-  // Pass. recompute_blocks trades a second forward for activation memory.
+  // Pass. recompute_blocks trades a second forward for activation memory. Backward calls
+  // `final_from` with ever smaller offsets: the gradients of the decayed parameters from there on
+  // (parameters().grads, [offset, decayed)) are final as soon as what is queued has run. The first
+  // of them, and those that are not decayed, are so at its end.
   Tensor losses(Context& ctx, const Tensor& ids, const Tensor& targets, const Tensor& starts,
-                float scale, bool recompute_blocks = false);
+                float scale, bool recompute_blocks = false, const FinalFrom& final_from = {});
 
   // Inference: the same losses for ids (1,T) that continue a sequence. Advances the state.
   Tensor losses(Context& ctx, const Tensor& ids, const Tensor& targets, ModelState& state);
@@ -40,7 +46,7 @@ class Model {
 
  private:
   Var hidden(Context& ctx, const Tensor& ids, const Tensor& starts, ModelState* state,
-             bool recompute_blocks);
+             bool recompute_blocks, const FinalFrom& final_from = {});
   const Parameter& head() const { return config_.tied ? embeddings_ : *lm_head_; }
 
   ModelConfig config_;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "data/progress.h"
+#include "dist/bucketed_sum.h"
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/signals.h"
@@ -18,9 +19,9 @@ Op whole_pass(std::string_view name, double bytes) { return {name, {0, bytes}}; 
 
 }  // namespace
 
-// All micro-batches of this rank; gradients end in the flat buffer. Returns the summed loss of the
-// rank.
-double Stepper::forward_backward(double* data_wait_s) {
+// All micro-batches of this rank; gradients end in the flat buffer, those of decayed parameters go
+// to `sum` as the last micro-batch makes them final. Returns the summed loss of the rank.
+double Stepper::forward_backward(BucketedSum& sum, double* data_wait_s) {
   constexpr auto kStep = Profile::Phase::step;
   Tensor& grads = model.parameters().grads;
   {
@@ -40,25 +41,37 @@ double Stepper::forward_backward(double* data_wait_s) {
     }
     Tape tape;
     Context recording{ctx.exec, ctx.compute, &tape, ctx.profile};
-    losses.push_back(
-        model.losses(recording, batch.inputs, batch.targets, batch.starts, scale, recompute));
+    Model::FinalFrom final_from;
+    if (i + 1 == micro_batches) {
+      final_from = [&](int64_t offset) {
+        const Scope scope(ctx.profile, {"all-reduce"}, kStep);
+        sum.final_from(offset);
+      };
+    }
+    losses.push_back(model.losses(recording, batch.inputs, batch.targets, batch.starts, scale,
+                                  recompute, final_from));
     tape.backward(recording, {});
   }
   double loss = 0;
   for (const Tensor& part : losses)
-    on_device(ctx.exec, [&](auto& exec) { loss += sum(exec, part.data<float>(), part.numel()); });
+    on_device(ctx.exec,
+              [&](auto& exec) { loss += rodimus::sum(exec, part.data<float>(), part.numel()); });
   return loss;
 }
 
 StepResult Stepper::step(double lr) {
   constexpr auto kStep = Profile::Phase::step;
   double waited = 0;
-  const double loss = forward_backward(&waited);
   ParameterBuffers& buffers = model.parameters();
+  float* const grads = buffers.grads.data<float>();
+  BucketedSum sum(communicator, ctx.exec, grads, buffers.decayed);
+  const double loss = forward_backward(sum, &waited);
   std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, waited};
   {
     const Scope scope(ctx.profile, whole_pass("all-reduce", 2 * bytes_of(buffers.grads)), kStep);
-    communicator.all_reduce_sum(ctx.exec, buffers.grads.data<float>(), buffers.grads.numel());
+    communicator.start_sum(ctx.exec, grads + buffers.decayed,
+                           buffers.grads.numel() - buffers.decayed);
+    sum.finish();
     communicator.all_reduce_sum(std::span<double>(sums));
   }
 

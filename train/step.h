@@ -10,6 +10,8 @@
 
 namespace rodimus {
 
+class BucketedSum;
+
 // What a step came to; the same on every rank.
 struct StepResult {
   double loss = 0;  // nats per token, mean over the global batch
@@ -34,7 +36,7 @@ struct Stepper {
   StepResult step(double lr);
 
  private:
-  double forward_backward(double* data_wait_s);
+  double forward_backward(BucketedSum& sum, double* data_wait_s);
 };
 
 }  // namespace rodimus

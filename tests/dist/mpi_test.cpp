@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "dist/bucketed_sum.h"
 #include "tests/support/mpi_main.h"
 
 namespace rodimus {
@@ -66,6 +67,34 @@ TEST(AllReduceSum, DoesNotDependOnHowTheArrayIsCut) {
     world().all_reduce_sum(exec, cut.data() + begin, std::min<int64_t>(777, n - begin));
   }
   EXPECT_EQ(std::memcmp(whole.data(), cut.data(), n * sizeof(float)), 0);
+}
+
+// On CPUs a sum is done when it is started, so the array shows what was started.
+TEST(BucketedSum, SumsWhatIsFinalBucketByBucket) {
+  constexpr int64_t n = 10007;
+  Exec exec = Cpu{1};
+  const std::vector<float> own = contribution(n, world().rank());
+  std::vector<float> whole = own, x = own;
+  world().all_reduce_sum(exec, whole.data(), n);
+  const auto summed_from = [&](int64_t begin) {
+    return std::memcmp(x.data(), own.data(), static_cast<size_t>(begin) * sizeof(float)) == 0 &&
+           std::memcmp(x.data() + begin, whole.data() + begin,
+                       static_cast<size_t>(n - begin) * sizeof(float)) == 0;
+  };
+  BucketedSum sum(world(), exec, x.data(), n, /*bucket=*/1000);
+  sum.final_from(9500);
+  EXPECT_TRUE(summed_from(n));
+  sum.final_from(9007);
+  EXPECT_TRUE(summed_from(9007));
+  sum.final_from(9007);
+  sum.final_from(8008);
+  EXPECT_TRUE(summed_from(9007));
+  sum.final_from(3000);
+  EXPECT_TRUE(summed_from(3000));
+  EXPECT_THROW(sum.final_from(3001), Error);
+  EXPECT_THROW(sum.final_from(-1), Error);
+  sum.finish();
+  EXPECT_TRUE(summed_from(0));
 }
 
 // With one rank there is nothing to add; with more it takes NCCL.

@@ -62,6 +62,30 @@ TEST_P(NcclTest, KernelsBeforeAndAfterKeepTheirOrder) {
   EXPECT_TRUE(is_sum(on_host(gpu, y, n), 2));
 }
 
+// Kernels that are queued behind the start of a sum go on beside it, and finish_sums() is what
+// waits: for all sums that were started.
+TEST_P(NcclTest, KernelsRunBesideStartedSums) {
+  constexpr int64_t n = 5000, half = 2500;
+  Exec exec = exec_of(gpu);
+  const Scratch<float> x = on_gpu(gpu, contribution(n, world().rank())), y(n, Device::cuda),
+                       after(n, Device::cuda);
+  accumulate(gpu, x.data() + half, x.data() + half, half);
+  nccl->start_sum(exec, x.data() + half, half);
+  fill(gpu, y.data(), 3, n);
+#ifndef RODIMUS_TEST_REAL_GPU
+  if (GetParam().policy == fakecuda::Policy::lazy) {  // which runs what is asked for and no more
+    EXPECT_EQ(on_host(gpu, y, n), std::vector<float>(n, 3));
+    EXPECT_EQ(cudaStreamQuery(gpu.stream), cudaSuccess);
+    EXPECT_GT(fakecuda::unfinished(), 0u);  // the sum
+  }
+#endif
+  accumulate(gpu, x.data(), x.data(), half);
+  nccl->start_sum(exec, x.data(), half);
+  nccl->finish_sums(exec);
+  convert(gpu, after.data(), x.data(), n);
+  EXPECT_TRUE(is_sum(on_host(gpu, after, n), 2));
+}
+
 // Memory goes back to the pool of the compute stream while the sum is still queued.
 TEST_P(NcclTest, MemoryMayBeLetGoBehindTheCall) {
   constexpr int64_t n = 3000;
