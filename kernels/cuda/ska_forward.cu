@@ -1,6 +1,6 @@
-// Attention forward. A block owns a tile of queries and as many of the heads that share a key head
-// as its registers hold, and walks the key tiles of the window once: softmax is online, in powers
-// of two. Traffic of a query tile: each key it sees once for all heads of the block, each value of
+// Attention forward. A block owns a tile of queries and a group of the heads that share a key head,
+// as many as its registers hold, and walks the key tiles of the window once: softmax is online, in
+// powers of two. Traffic of a block: each key it sees once for all of its heads, each value of
 // its heads once. Queries of the last tiles see the most keys, so those blocks start first. A few
 // queries against many keys leave most of the GPU idle; then the keys are cut into splits, one
 // block each, and ska_decode.cu adds them up.

@@ -24,14 +24,16 @@ struct QueryInputs {
   int head_warps = 1, query_warps = 1;  // their product is the number of warps
   int groups = 1, tiles = 1;            // of the heads of a key head; of the queries
 
-  // As many heads together as warps can hold, the rest of the warps for more queries.
+  // As many queries together as warps can hold, the rest of the warps for more heads: a value
+  // serves the queries of its head alone, so with 16 heads of 16 queries a tile of keys and values
+  // would be loaded for an eighth of the products that it serves with 2 heads of 128.
   template <class G>
   void divide() {
-    constexpr int kHeads = G::kWarps * G::kHeadsPerWarp;
-    const int heads = shape.H / shape.Hk, heads_per_group = up(heads, up(heads, kHeads));
-    head_warps = up(heads_per_group, G::kHeadsPerWarp);
+    const int heads = shape.H / shape.Hk, query_tiles = up(shape.T, 16);
+    const int most = G::kWarps / std::min(G::kWarps, query_tiles) * G::kHeadsPerWarp;
+    head_warps = up(up(heads, up(heads, most)), G::kHeadsPerWarp);
     groups = up(heads, head_warps * G::kHeadsPerWarp);
-    query_warps = std::min(G::kWarps / head_warps, up(shape.T, 16));
+    query_warps = std::min(G::kWarps / head_warps, query_tiles);
     tiles = up(shape.T, 16 * query_warps);
   }
   dim3 grid(int64_t B, int splits = 1) const {

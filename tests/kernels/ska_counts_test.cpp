@@ -39,6 +39,17 @@ TEST(SkaCounts, KeyBytesDoNotDependOnHeads) {
   }
 }
 
+// With queries enough a block has 8 warps of 16 queries, each for 2 heads of 64 or 128: a key
+// serves 128 queries of 2 heads, a value 128 queries.
+TEST(SkaCounts, LongQueriesShareKeysAndValues) {
+  for (const int64_t H : {2, 6, 16}) {
+    SCOPED_TRACE(concat("H ", H));
+    const SkaDims d{.B = 1, .T = 128, .H = H, .D = 128, .Hv = H};
+    const int64_t row = 2 * d.D, blocks = H / 2;
+    EXPECT_EQ(count(d, {"ska_forward"}).at(0).load_bytes, (d.T * H + blocks * 3 * d.T) * row);
+  }
+}
+
 TEST(SkaCounts, Efficiency) {
   for (const int64_t D : {64, 128, 256}) {
     SCOPED_TRACE(concat("D ", D));
