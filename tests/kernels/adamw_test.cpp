@@ -38,7 +38,7 @@ AdamWStep step_number(int t) {
 TEST(AdamW, MatchesTheEquationsOverFiveSteps) {
   for (const int64_t n : {int64_t{1}, int64_t{7}, int64_t{8}, int64_t{33}, int64_t{1000},
                           testing::kDevice == Device::cuda ? int64_t{4001} : 40000}) {
-    for (const int threads : {1, 2}) {
+    for (const int threads : testing::thread_counts({1, 2})) {
       SCOPED_TRACE(::testing::Message() << n << " threads " << threads);
       Backend exec = backend(threads);
       auto p = cast<float>(testing::normal(n, 1)), m = cast<float>(testing::normal(n, 2, 1e-3)),

@@ -40,7 +40,7 @@ constexpr int64_t kSizes[] = {
 
 TEST(Convert, EveryBit) {
   for (const int64_t n : kSizes) {
-    for (const int threads : {1, 2}) {
+    for (const int threads : testing::thread_counts({1, 2})) {
       Backend exec = backend(threads);
       auto x = testing::cast<float>(testing::normal(n, 1, 100));
       if (n > 4) {
@@ -68,7 +68,7 @@ TEST(Convert, EveryBit) {
 template <class T>
 void check_accumulate() {
   for (const int64_t n : kSizes) {
-    for (const int threads : {1, 2}) {
+    for (const int threads : testing::thread_counts({1, 2})) {
       Backend exec = backend(threads);
       const auto x = testing::cast<T>(testing::normal(n, 1));
       auto want = testing::cast<T>(testing::normal(n, 2));

@@ -115,7 +115,7 @@ TEST(Gemm, EveryFlagAtOddSizes) {
                                 {130, 16, 257}}) {
     for (const bool transpose_a : {false, true}) {
       for (const bool transpose_b : {false, true}) {
-        for (const int threads : {1, 2}) {
+        for (const int threads : testing::thread_counts({1, 2})) {
           GemmDims d{
               .m = m, .n = n, .k = k, .transpose_a = transpose_a, .transpose_b = transpose_b};
           check_types({.dims = d, .threads = threads});
@@ -132,7 +132,7 @@ TEST(Gemm, EveryFlagAtOddSizes) {
 TEST(Gemm, WeightGradientsWithAliasingStrides) {
   // Strides of 256 elements take the staged copy, of a, b or both.
   for (const auto& [m, n] : {std::array<int64_t, 2>{256, 64}, {64, 256}, {256, 256}, {512, 72}})
-    for (const int threads : {1, 2})
+    for (const int threads : testing::thread_counts({1, 2}))
       check_types({.dims = {.m = m, .n = n, .k = 131, .transpose_a = true}, .threads = threads});
 }
 
@@ -142,7 +142,7 @@ TEST(Gemm, EmptySizes) {
 }
 
 TEST(Gemm, SameBitsTwice) {
-  for (const int threads : {1, 2}) {
+  for (const int threads : testing::thread_counts({1, 2})) {
     const Case t{.dims = {.m = 70, .n = 33, .k = 3000, .transpose_a = true}, .threads = threads};
     const Operands<float, float> x(t);
     Array<float> first(x.c), second(x.c);

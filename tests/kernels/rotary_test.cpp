@@ -21,7 +21,6 @@ using testing::cast;
 using testing::close;
 using testing::Golden;
 using testing::in;
-using testing::kDevice;
 using testing::to_double;
 using testing::tolerance;
 
@@ -36,8 +35,7 @@ TYPED_TEST(Rotary, MatchesReferenceAtAnyOffset) {
   using T = TypeParam;
   for (RotaryDims dims : {RotaryDims{1, 1, 1, 2}, {2, 5, 3, 6}, {1, 150, 1, 34}, {2, 65, 2, 64}}) {
     for (const int64_t offset : {int64_t{0}, int64_t{1}, int64_t{63}, int64_t{1000000}}) {
-      for (const int threads : {1, 2}) {
-        if (kDevice == Device::cuda && threads > 1) continue;
+      for (const int threads : testing::thread_counts({1, 2})) {
         SCOPED_TRACE(::testing::Message() << "T " << dims.T << " D " << dims.D << " offset "
                                           << offset << " threads " << threads);
         dims.offset = offset;

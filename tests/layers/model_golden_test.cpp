@@ -54,6 +54,7 @@ class ModelGolden : public ::testing::TestWithParam<std::filesystem::path> {
 constexpr double kTolerance = 2e-5;
 
 TEST_P(ModelGolden, LogitsMatch) {
+  if (!once_on_emulator("logits", {})) return;
   Model model(config_, f32_.exec, f32_.compute, /*grads=*/false);
   load_golden(golden_, f32_.exec, model);
   const auto ids = golden_.i32("input_ids");
