@@ -4,9 +4,9 @@
     bench/compare.py --preset small --rounds 3 [--torch PYTHON] [--threads 2]
 
 --torch names a Python that has PyTorch (default: python3). First it checks that both compute the same: a model that
-rodimus has trained for a few steps must give the same loss in both, to 1e-5. Then a short run of PyTorch in f32 and one
-in bf16 say which of its types is the faster here; ours is `auto`. Each round runs both programs, so that a machine
-whose speed drifts treats them alike; every figure is a median over steps, the ratio one over rounds. Both read random
+rodimus has trained for a few steps must give the same loss in both, to 1e-5, PyTorch in f64. Then a short run of
+PyTorch in f32 and one in bf16 say which of its types is the faster here; ours is `auto`. Each round runs both programs,
+so that a machine whose speed drifts treats them alike; every figure is a median over steps, the ratio one over rounds. Both read random
 tokens, which costs what text costs. Last comes the peak memory of each process. Needs h5py.
 """
 import argparse
@@ -22,7 +22,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRESETS = {"tiny": (4096, 256), "small": (8192, 512), "base": (16384, 1024), "125m": (32000, 2048)}  # vocabulary, T
-TOLERANCE = 1e-5  # relative, of a loss in f32: a sum over T tokens, each some thousand roundings from the weights
+# Relative, of our loss in f32 against PyTorch's in f64: a sum over T tokens, each some thousand roundings from the
+# weights. PyTorch's own f32 is 6e-5 off on 125m, where large steps have made a model that is sensitive to rounding.
+TOLERANCE = 1e-5
 
 
 def write_tokens(prefix, tokens):

@@ -7,7 +7,7 @@
 The same model and the same work as `rodimus train`: chunked DDTS (64 tokens a chunk, sub-chunks of
 16 so that no decay overflows), sliding-window attention over one shared key, gradient clipping,
 AdamW. Prints one JSON line: tokens per second of the median step, loss, number of parameters. With
---weights only the loss (f32) of the first T + 1 tokens (uint16) under the weights of a checkpoint,
+--weights only the loss (in f64) of the first T + 1 tokens (uint16) under the weights of a checkpoint,
 which have the authors' names; bench/compare.py checks it against `rodimus eval`.
 Needs only PyTorch, 1.13 or newer; the wheel from PyPI brings MKL. Debian's
 python3-torch is slow until libopenblas0-pthread replaces the reference BLAS it calls.
@@ -30,6 +30,11 @@ PRESETS = {
 CHUNK, SUB_CHUNK = 64, 16
 
 
+def wide(x):
+    """f32, also under autocast; f64 where a loss is checked."""
+    return x.to(torch.get_default_dtype())
+
+
 class RMSNorm(nn.Module):
     def __init__(self, dim, eps=1e-5):
         super().__init__()
@@ -37,8 +42,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        wide = x.float()
-        y = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        s = wide(x)
+        y = s * torch.rsqrt(s.pow(2).mean(-1, keepdim=True) + self.eps)
         return y.to(x.dtype) * self.weight.to(x.dtype)
 
 
@@ -49,9 +54,9 @@ def ddts(q, k, v, g):
     relative to the later sub-chunk's first token, those inside one element by element.
     """
     (B, T, K), V, N = q.shape, v.shape[-1], q.shape[1] // CHUNK
-    q = q.view(B, N, CHUNK, K).float() * K**-0.5
-    k = k.view(B, N, CHUNK, K).float()
-    G = g.view(B, N, CHUNK, K).float().cumsum(2)
+    q = wide(q.view(B, N, CHUNK, K)) * K**-0.5
+    k = wide(k.view(B, N, CHUNK, K))
+    G = wide(g.view(B, N, CHUNK, K)).cumsum(2)
     v = v.view(B, N, CHUNK, V)
     future = torch.ones(SUB_CHUNK, SUB_CHUNK, device=q.device).triu(1).bool()[..., None]
     scores = q.new_zeros(B, N, CHUNK, CHUNK)
@@ -71,7 +76,7 @@ def ddts(q, k, v, g):
     states = []
     for n in range(N):
         states.append(S)
-        S = whole[:, n] * S + update[:, n].float()
+        S = whole[:, n] * S + wide(update[:, n])
     before = (q * G.exp()).to(v.dtype) @ torch.stack(states, 1).to(v.dtype)
     return (inside + before).view(B, T, V)
 
@@ -95,9 +100,9 @@ class Mixer(nn.Module):
         c = F.silu(self.conv(h.transpose(1, 2))[..., :h.shape[1]]).transpose(1, 2)
         q, k = self.qk(c).chunk(2, -1)
         v = torch.sigmoid(self.b1(self.b0(h))) * h
-        sel, tau = self.gates(c).float().chunk(2, -1)
+        sel, tau = wide(self.gates(c)).chunk(2, -1)
         sel, tau = F.softplus(sel), torch.sigmoid(tau)
-        k = F.normalize(k.float(), dim=-1) * sel**tau
+        k = F.normalize(wide(k), dim=-1) * sel**tau
         o = ddts(q, k, v, -sel * tau).to(x.dtype) + c * self.residual_weight.to(x.dtype)
         return self.out(self.norm(o * F.silu(gate)))
 
@@ -129,7 +134,7 @@ class SharedKeyAttention(nn.Module):
         if hasattr(F, "scaled_dot_product_attention"):
             o = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
         else:
-            scores = (q @ k.transpose(-1, -2)).float() * self.dim**-0.5
+            scores = wide(q @ k.transpose(-1, -2)) * self.dim**-0.5
             o = scores.masked_fill(~self.mask, float("-inf")).softmax(-1).to(v.dtype) @ v
         return self.out(o.transpose(1, 2).reshape(B, T, d))
 
@@ -168,7 +173,7 @@ class Model(nn.Module):
         x = self.embedding(inputs)
         for block in self.blocks:
             x = block(x)
-        logits = F.linear(self.norm(x), self.embedding.weight).float()
+        logits = wide(F.linear(self.norm(x), self.embedding.weight))
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
@@ -230,6 +235,8 @@ def main():
         parser.error("--weights and --tokens go together")
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.weights:
+        torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     preset = PRESETS[options.preset]
     vocab, T, B = preset[5:]
