@@ -119,7 +119,8 @@ class Source:
         listed = subprocess.run(words, capture_output=True, text=True, cwd=self.build)
         if listed.returncode:
             sys.exit(f"error: {listed.stderr}")
-        paths = {pathlib.Path(w) for w in listed.stdout.split() if w.endswith(".cuh")}
+        names = shlex.split(listed.stdout.replace("\\\n", " "))  # spaces in paths are escaped
+        paths = {pathlib.Path(name) for name in names if name.endswith(".cuh")}
         return sorted(p for p in paths if p.parent == self.path.parent and p.name not in EXCEPT and
                       barriers(p))
 
