@@ -7,6 +7,7 @@ namespace rodimus {
 ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const Var& w, float eps) {
   const int64_t dim = x.value.dim(-1), rows = x.value.numel() / dim;
   const bool adds = branch.value.defined();
+  CHECK(adds || !branch.slot, "residual_norm: a branch whose value a replay has left out");
   check_shape("residual_norm: w", w.value, {dim});
   if (adds) check_shape("residual_norm: branch", branch.value, x.value.shape());
 

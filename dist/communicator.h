@@ -31,8 +31,9 @@ class Communicator {
   void all_reduce_sum(Exec& exec, float* x, int64_t n) {
     on_device(exec, [&](auto& backend) { all_reduce_sum(backend, x, n); });
   }
-  // The same in two parts, so that a GPU computes meanwhile: between them nothing may touch x, and
-  // several sums may be under way. Where ranks compute on CPUs the first part does all.
+  // The same in two parts, so that a GPU computes meanwhile: between them nothing may touch x.
+  // Several sums may be under way; finish_sums() is for all of them, and so is every host
+  // collective. Where ranks compute on CPUs the first part does all.
   virtual void start_sum(Exec& exec, float* x, int64_t n) { all_reduce_sum(exec, x, n); }
   virtual void finish_sums(Exec&) {}
 
@@ -64,8 +65,8 @@ Cuda open_gpu(const Communicator& communicator);
 
 // NCCL for sums in GPU memory; host values go through `control`, which must outlive it. A sum waits
 // for the work that is queued on gpu.stream and runs on a stream of its own; what is queued on
-// gpu.stream later waits for the sum. Every host collective first waits for the sums, so that a
-// failure of the network ends it with an Error and not with a hang.
+// gpu.stream after all_reduce_sum() or finish_sums() waits for the sum. Every host collective first
+// waits for the sums, so that a failure of the network ends it with an Error and not with a hang.
 //
 // Order of the sums: NCCL promises none. Its rings and trees follow from the machines, the place of
 // the ranks on them, its version and n; while these stay, a run repeats the bits of another.

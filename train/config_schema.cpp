@@ -114,7 +114,7 @@ void add_run(Section s, RunConfig& c) {
            "sequences per forward pass and rank; 0 = global_batch / ranks");
   s.number("seed", &c.seed, at_least(0), "of initialisation and data order");
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
-         "type of matrix products; auto = bf16 where the machine multiplies it in hardware");
+         "type of matrix products; auto = bf16 where the device multiplies it in hardware");
   s.text("device", &c.device, {"auto", "cpu", "cuda"},
          "where the model runs; auto = a GPU per rank where the machine has them");
   s.number("threads", &c.threads, between(0, 4096), "per rank; 0 = cores / ranks on this node");

@@ -36,7 +36,7 @@ struct Stepper {
   StepResult step(double lr);
 
  private:
-  double forward_backward(BucketedSum& sum, double* data_wait_s);
+  double forward_backward(BucketedSum& gradient_sum, double* data_wait_s);
 };
 
 }  // namespace rodimus

@@ -1,5 +1,5 @@
-// dq: a block owns a tile of queries of the heads that share a key tile and walks the window, as in
-// the forward pass: s = q k^T, dp = d_o v^T, ds = p (dp - delta), dq += ds k.
+// dq: a block owns a tile of queries of one or more heads and walks the window, as in the forward
+// pass: s = q k^T, dp = d_o v^T, ds = p (dp - delta), dq += ds k.
 #include "kernels/cuda/ska_backward.h"
 
 namespace rodimus::ska_cuda {

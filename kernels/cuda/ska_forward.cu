@@ -1,9 +1,9 @@
-// Attention forward. A block owns a tile of queries and a group of the heads that share a key head,
-// as many as its registers hold, and walks the key tiles of the window once: softmax is online, in
-// powers of two. Traffic of a block: each key it sees once for all of its heads, each value of
-// its heads once. Queries of the last tiles see the most keys, so those blocks start first. A few
-// queries against many keys leave most of the GPU idle; then the keys are cut into splits, one
-// block each, and ska_decode.cu adds them up.
+// Attention forward. A block owns a tile of queries and a group of the heads that share a key head
+// (see divide()), and walks the key tiles of the window once: softmax is online, in powers of two.
+// Traffic of a block: each key it sees once for all of its heads, each value of its heads once.
+// Queries of the last tiles see the most keys, so those blocks start first. A few queries against
+// many keys leave most of the GPU idle; then the keys are cut into splits, one block each, and
+// ska_decode.cu adds them up.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -180,7 +180,7 @@ void launch_forward(Cuda& gpu, ForwardArgs<typename G::T> args, int64_t B) {
   const dim3 blocks = args.in.grid(B);
   const int64_t seen = std::min<int64_t>(shape.Tk, int64_t{shape.left} + shape.T);
   args.splits = 1;
-  if (args.in.tiles == 1 && args.in.starts == nullptr)
+  if (shape.T <= 16 && args.in.starts == nullptr)  // as in the generation of text
     args.splits = splits_for(gpu.sm_count, int64_t{blocks.x} * blocks.y, seen / kLeastKeysOfSplit);
   std::optional<memory::Scratch<float>> split_o, split_lse;
   if (args.splits > 1) {

@@ -25,8 +25,8 @@ std::vector<simt::Counters> count(const SkaDims& d, std::vector<std::string> nam
   return found;
 }
 
-// All heads of a query tile share its key tiles: with H times the queries and values, the keys are
-// loaded once all the same.
+// All heads of a tile of 16 queries share its key tiles: with H times the queries and values, the
+// keys are loaded once all the same.
 TEST(SkaCounts, KeyBytesDoNotDependOnHeads) {
   for (const int64_t D : {64, 128}) {
     for (const int64_t H : {1, 2, 6, 16}) {
@@ -39,7 +39,7 @@ TEST(SkaCounts, KeyBytesDoNotDependOnHeads) {
   }
 }
 
-// With queries enough a block has 8 warps of 16 queries, each for 2 heads of 64 or 128: a key
+// With queries enough a block has 8 warps of 16 queries, each for 2 heads of 128: a key
 // serves 128 queries of 2 heads, a value 128 queries.
 TEST(SkaCounts, LongQueriesShareKeysAndValues) {
   for (const int64_t H : {2, 6, 16}) {

@@ -166,7 +166,7 @@ TEST(Ska, OddSizes) {
       {.B = 1, .T = 5, .H = 3, .D = 256, .Hv = 3},
   };
   const SkaDims sizes[] = {
-      {.B = 1, .T = 18, .H = 17, .D = 8, .Hv = 17, .left = 9},          // two groups of heads
+      {.B = 1, .T = 18, .H = 17, .D = 8, .Hv = 17, .left = 9},          // groups of heads
       {.B = 1, .T = 18, .H = 6, .D = 20, .Hk = 2, .Hv = 3, .left = 9},  // neither divides
       {.B = 1, .T = 17, .H = 4, .D = 16, .Hk = 4, .Hv = 2},             // values shared more
       {.B = 1, .T = 18, .H = 9, .D = 128, .Hv = 9, .left = 11},
@@ -188,7 +188,14 @@ TEST(Ska, LengthsAroundTiles) {
   if (kGpu) {
     for (const int64_t T : {31, 32, 33, 65})
       check_sizes({.B = 1, .T = T, .H = 2, .D = 16, .Hv = 2}, 3);
-    check_sizes({.B = 1, .T = 130, .H = 2, .D = 8, .left = 15}, 3);
+    // Two tiles of queries: with two key heads and two batch entries, and where a block has 64.
+    check_sizes({.B = 2, .T = 130, .H = 6, .D = 8, .Hk = 2, .Hv = 6, .left = 15}, 3);
+    check<float>({.B = 1, .T = 66, .H = 2, .D = 8, .left = 15}, 3);
+    // Documents that begin before, at and behind the border of tiles.
+    std::vector<int32_t> starts(130);
+    for (const int32_t begin : {7, 100, 128, 129})
+      std::fill(starts.begin() + begin, starts.end(), begin);
+    check_sizes({.B = 1, .T = 130, .H = 4, .D = 8, .Hv = 4, .left = 40}, 3, starts);
     return;
   }
   for (const int64_t T : {1, 2, 4, 5, 47, 48, 49, 63, 64, 65, 95, 96, 97, 300})

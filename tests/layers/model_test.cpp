@@ -121,28 +121,31 @@ TEST_P(ModelVariants, MicroBatchesAccumulateToTheWholeBatch) {
 // What is called final while backward runs has the bits that it has at the end.
 TEST_P(ModelVariants, TellsWhichGradientsAreFinal) {
   const Tensor ids = tokens(2, 33, 6), targets = tokens(2, 33, 7);
-  const ParameterBuffers& buffers = model_->parameters();
-  const float* const grads = buffers.grads.data<float>();
-  for (const bool recompute : {false, true}) {
-    std::fill_n(model_->parameters().grads.data<float>(), buffers.grads.numel(), 0.0f);
+  for (const auto& [tied, recompute] :
+       {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
+    SCOPED_TRACE(::testing::Message() << "tied " << tied << " recompute " << recompute);
+    config_.tied = tied;
+    Model model(config_, ctx_.exec, ctx_.compute, true);
+    initialize(ctx_.exec, model.parameters(), 7);
+    const ParameterBuffers& buffers = model.parameters();
+    const float* const grads = buffers.grads.data<float>();
+    std::fill_n(model.parameters().grads.data<float>(), buffers.grads.numel(), 0.0f);
     std::vector<int64_t> offsets{buffers.decayed};
     std::vector<std::vector<float>> then;
     Tape tape;
     Context recording{ctx_.exec, ctx_.compute, &tape};
-    (void)model_->losses(recording, ids, targets, {}, 1.0f / 66, recompute, [&](int64_t offset) {
+    (void)model.losses(recording, ids, targets, {}, 1.0f / 66, recompute, [&](int64_t offset) {
       EXPECT_LT(offset, offsets.back());
       then.emplace_back(grads + offset, grads + offsets.back());
       offsets.push_back(offset);
     });
     tape.backward(recording, {});
-    EXPECT_EQ(static_cast<int64_t>(then.size()),
-              model_->config().n_layers + (model_->config().tied ? 0 : 1));
+    EXPECT_EQ(static_cast<int64_t>(then.size()), config_.n_layers + (tied ? 0 : 1));
     for (size_t i = 0; i < then.size(); ++i) {
       EXPECT_EQ(then[i], std::vector<float>(grads + offsets[i + 1], grads + offsets[i]));
       EXPECT_NE(then[i], std::vector<float>(then[i].size()));
     }
-    EXPECT_EQ(offsets.back() == 0, !model_->config().tied)
-        << "a tied embedding is final at the end";
+    EXPECT_EQ(offsets.back() == 0, !tied) << "a tied embedding is final at the end";
   }
 }
 

@@ -36,6 +36,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BARRIER = re.compile(r"\b(?:(?:rodimus::)?ptx::)?"
                      r"(?:__syncthreads|__syncwarp|cp_wait\s*<[^;]*?>|cp_commit|bar_sync)"
                      r"\s*\([^;]*?\)\s*;")
+SUFFIXES = {".cu", ".cuh", ".h"}
 EXCEPT = {"dev.cuh", "ptx.cuh"}  # they define the barriers
 TIMEOUT_S = 300
 
@@ -120,7 +121,7 @@ class Source:
         if listed.returncode:
             sys.exit(f"error: {listed.stderr}")
         names = shlex.split(listed.stdout.replace("\\\n", " "))  # spaces in paths are escaped
-        paths = {pathlib.Path(name) for name in names if name.endswith(".cuh")}
+        paths = {pathlib.Path(name) for name in names if pathlib.Path(name).suffix in SUFFIXES}
         return sorted(p for p in paths if p.parent == self.path.parent and p.name not in EXCEPT and
                       barriers(p))
 
@@ -206,7 +207,7 @@ def uncovered(sources):
     """Files with barriers beside the sources that no source is or includes."""
     covered = {file for source in sources for file in source.files}
     folders = {source.path.parent for source in sources}
-    files = [f for folder in folders for f in sorted(folder.glob("*.cu*")) if f.name not in EXCEPT]
+    files = [f for folder in folders for f in sorted(folder.iterdir()) if f.suffix in SUFFIXES and f.name not in EXCEPT]
     return [f for f in files if f not in covered and barriers(f)]
 
 
