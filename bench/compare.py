@@ -6,8 +6,8 @@
 --torch names a Python that has PyTorch (default: python3). First it checks that both compute the same: a model that
 rodimus has trained for a few steps must give the same loss in both, to 1e-5, PyTorch in f64. Then a short run of
 PyTorch in f32 and one in bf16 say which of its types is the faster here; ours is `auto`. Each round runs both programs,
-so that a machine whose speed drifts treats them alike; every figure is a median over steps, the ratio one over rounds. Both read random
-tokens, which costs what text costs. Last comes the peak memory of each process. Needs h5py.
+so that a machine whose speed drifts treats them alike; every figure is a median over steps, the ratio one over rounds.
+Both read random tokens, which costs what text costs. Last comes the peak memory of each process. Needs h5py.
 """
 import argparse
 import json
