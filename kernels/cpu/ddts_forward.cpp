@@ -92,38 +92,47 @@ struct Forward {
   }
 };
 
-// One token: the recurrence as it is written, row by row of the state, so that it streams: down the
-// columns, whose lines share a few sets of the cache, each line would be fetched several times.
+// One token: the recurrence as it is written. Each task takes rows of the state that lie one behind
+// the other in memory, the only order in which the hardware prefetches them, and sums their part of
+// o; the parts do not depend on the number of threads.
 template <class T>
 void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
                    const float* g, const float* state_in, DdtsDims dims) {
+  constexpr int64_t kParts = 8;
   const auto [B, T1, K, V] = dims;
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
-  const PerThread<float> workspace(exec, K + V);
-  parallel_rows(exec, V, B * K, [&, B = B, K = K, V = V](int64_t begin, int64_t end) {
-    float *decay = workspace.mine(), *sums = decay + K;
-    for (int64_t b = 0; b < B; ++b) {
-      simd::for_lanes(K, [&](int64_t c, auto lanes) {
-        simd::store(decay + c, simd::exp(simd::load(g + b * K + c, lanes)), lanes);
+  const int64_t parts = std::min(kParts, K);
+  const memory::Scratch<float> sums(B * parts * V);
+  const auto add_rows = [=, B = B, K = K, V = V](float* sum, int64_t b, int64_t first,
+                                                 int64_t last) {
+    std::fill_n(sum, V, 0.0f);
+    for (int64_t row = b * K + first; row < b * K + last; ++row) {
+      const float key = to_f32(k[row]), query = to_f32(q[row]) * scale;
+      const simd::Vec kept = simd::exp(simd::broadcast(g[row]));
+      const float* before = state_in == nullptr ? nullptr : state_in + row * V;
+      float* after = state_out == nullptr ? nullptr : state_out + row * V;
+      simd::for_lanes(V, [=, values = v + b * V](int64_t j, auto lanes) {
+        simd::Vec s = key * simd::load(values + j, lanes);
+        if (before != nullptr) s = simd::multiply_add(kept, simd::load(before + j, lanes), s);
+        if (after != nullptr) simd::store(after + j, s, lanes);
+        const simd::Vec total = simd::load(sum + j, lanes);
+        simd::store(sum + j, simd::multiply_add(simd::broadcast(query), s, total), lanes);
       });
-      std::fill_n(sums, end - begin, 0.0f);
-      const T* values = v + b * V + begin;
-      for (int64_t c = 0; c < K; ++c) {
-        const float key = to_f32(k[b * K + c]), query = to_f32(q[b * K + c]) * scale;
-        const int64_t at = (b * K + c) * V + begin;
-        const float* before = state_in == nullptr ? nullptr : state_in + at;
-        float* after = state_out == nullptr ? nullptr : state_out + at;
-        simd::for_lanes(end - begin, [=, kept = decay[c]](int64_t j, auto lanes) {
-          simd::Vec s = key * simd::load(values + j, lanes);
-          if (before != nullptr)
-            s = simd::multiply_add(simd::broadcast(kept), simd::load(before + j, lanes), s);
-          if (after != nullptr) simd::store(after + j, s, lanes);
-          const simd::Vec sum = simd::load(sums + j, lanes);
-          simd::store(sums + j, simd::multiply_add(simd::broadcast(query), s, sum), lanes);
-        });
-      }
-      simd::for_lanes(end - begin, [&](int64_t j, auto lanes) {
-        simd::store(o + b * V + begin + j, simd::load(sums + j, lanes), lanes);
+    }
+  };
+  parallel_rows(exec, B * parts, K * V / parts, [&, K = K, V = V](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t part = task % parts;
+      add_rows(sums.data() + task * V, task / parts, K * part / parts, K * (part + 1) / parts);
+    }
+  });
+  parallel_rows(exec, B, parts * V, [&, V = V](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      simd::for_lanes(V, [&](int64_t j, auto lanes) {
+        simd::Vec total{};
+        for (int64_t part = 0; part < parts; ++part)
+          total += simd::load(sums.data() + (b * parts + part) * V + j, lanes);
+        simd::store(o + b * V + j, total, lanes);
       });
     }
   });
