@@ -1,9 +1,8 @@
-// One task per (batch entry, head, query): scores as dot products along D, a two-pass softmax over
-// the window, then the weighted sum of the value rows. Nothing is packed. Workspace: one row of
-// scores per thread.
+// One task per (batch entry, block of keys), for all heads: rows of keys and values are read one
+// after the other as they lie in memory, the only order in which the hardware prefetches them.
+// Within a block scores, a two-pass softmax, and the weighted sum of the value rows; the parts of
+// the blocks are put together at the end. Workspace: a row of H D floats per query and block.
 #include "kernels/cpu/ska_decode.h"
-
-#include <omp.h>
 
 #include <cmath>
 
@@ -14,95 +13,164 @@
 namespace rodimus::ska {
 namespace {
 
-// Rows this far ahead are asked for early: they lie a page or so apart, where the hardware does not
-// prefetch.
-constexpr int64_t kAhead = 16;
+constexpr int64_t kBlockKeys = 64;
 
-template <class T>
-void prefetch(const T* row, int64_t count) {
-  for (int64_t d = 0; d < count; d += 64 / static_cast<int64_t>(sizeof(T)))
-    __builtin_prefetch(row + d);
-}
-
-// scores[j] = factor * <q, k_j>, kLanes keys at a time: their sums are independent, and one
-// transposition turns the lanes of all of them into scores. Writes up to a multiple of kLanes.
+// scores[j] = factor * <q, k_j> for kLanes keys: their sums are independent, and one transposition
+// turns the lanes of all of them into scores. Fewer keys: the last one is repeated.
 template <class T>
 void dot_rows(float* scores, const T* q, const T* k, int64_t stride, int64_t keys, int64_t dim,
               float factor) {
-  for (int64_t j = 0; j < keys; j += kLanes) {
-    Vec sum[kLanes] = {};
-    const T* row[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) row[i] = k + std::min(j + i, keys - 1) * stride;
-    simd::for_lanes(dim, [&](int64_t d, auto lanes) {
-      const Vec left = simd::load(q + d, lanes);
+  Vec sum[kLanes] = {};
+  const T* row[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) row[i] = k + std::min<int64_t>(i, keys - 1) * stride;
+  simd::for_lanes(dim, [&](int64_t d, auto lanes) {
+    const Vec left = simd::load(q + d, lanes);
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) sum[i] += left * simd::load(row[i] + d, lanes);
-    });
-    alignas(64) float lanes_of_key[kLanes * kLanes], keys_of_lane[kLanes * kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) simd::store(lanes_of_key + i * kLanes, sum[i]);
-    micro::transpose(keys_of_lane, kLanes, lanes_of_key, kLanes, kLanes, kLanes);
-    Vec total{};
-    for (int64_t i = 0; i < kLanes; ++i) total += simd::load(keys_of_lane + i * kLanes);
-    simd::store(scores + j, factor * total);
-  }
+    for (int64_t i = 0; i < kLanes; ++i) sum[i] += left * simd::load(row[i] + d, lanes);
+  });
+  micro::transpose_lanes(sum);
+  for (int64_t i = 1; i < kLanes; ++i) sum[0] += sum[i];
+  simd::store(scores, factor * sum[0]);
 }
 
-// o = sum_j weights[j] v_j / total, eight vectors of o at a time so that the sums stay in
-// registers.
+// Side by side in the cache the hardware does not see the rows as one stream.
 template <class T>
-void weighted_sum(T* o, const float* weights, const T* v, int64_t stride, int64_t keys, int64_t dim,
-                  float total) {
-  constexpr int kVectors = 8;
-  constexpr int64_t kStrip = kVectors * kLanes;
-  int64_t d = 0;
-  for (; d + kStrip <= dim; d += kStrip) {
-    Vec sum[kVectors] = {};
-    for (int64_t j = 0; j < keys; ++j) {
-      if (j + kAhead < keys) prefetch(v + (j + kAhead) * stride + d, kStrip);
-#pragma GCC unroll 8
-      for (int i = 0; i < kVectors; ++i)
-        sum[i] += weights[j] * simd::load(v + j * stride + d + i * kLanes);
-    }
-    for (int i = 0; i < kVectors; ++i) simd::store(o + d + i * kLanes, sum[i] / total);
-  }
-  simd::for_lanes(dim - d, [&](int64_t e, auto lanes) {
-    Vec sum{};
-    for (int64_t j = 0; j < keys; ++j)
-      sum += weights[j] * simd::load(v + j * stride + d + e, lanes);
-    simd::store(o + d + e, sum / total, lanes);
-  });
+void prefetch_rows(const T* rows, int64_t stride, int64_t count, int64_t dim) {
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t d = 0; d < dim; d += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(rows + i * stride + d);
 }
+
+// What one block of keys adds to the queries of its batch entry.
+struct Part {
+  float *largest, *sum;  // (T, H): of the scores, in units of log 2, and of 2^(score - largest)
+  float* o;              // (T, H, D): sum of 2^(score - largest) v
+};
+
+template <class T>
+struct Decode {
+  const T *q, *k, *v;
+  SkaDims dims;
+  int64_t parts_floats() const { return dims.T * dims.H * (dims.D + 2); }
+  Part part(float* scratch, int64_t index) const {
+    float* first = scratch + index * parts_floats();
+    const int64_t rows = dims.T * dims.H;
+    return {first, first + rows, first + 2 * rows};
+  }
+
+  // Query i of batch entry b and the keys `seen`, at most kBlockKeys. weights: (H, kBlockKeys).
+  void block(const Part& part, float* weights, int64_t b, int64_t i, Range seen) const {
+    const int64_t keys = seen.end - seen.begin, first = b * dims.Tk + seen.begin;
+    const float factor = simd::kLog2e / std::sqrt(static_cast<float>(dims.D));
+    const int64_t row_size = dims.Hk * dims.D;
+    const T *queries = q + (b * dims.T + i) * dims.H * dims.D, *rows = k + first * row_size;
+    for (int64_t j = 0; j < keys; j += kLanes) {
+      const T* group = rows + j * row_size;
+      const int64_t next = std::clamp<int64_t>(keys - j - kLanes, 0, kLanes);
+      prefetch_rows(group + kLanes * row_size, row_size, next, row_size);
+      for (int64_t h = 0; h < dims.H; ++h)
+        dot_rows(weights + h * kBlockKeys + j, queries + h * dims.D, group + h % dims.Hk * dims.D,
+                 row_size, keys - j, dims.D, factor);
+    }
+    for (int64_t h = 0; h < dims.H; ++h)
+      softmax(weights + h * kBlockKeys, keys, part.largest[i * dims.H + h],
+              part.sum[i * dims.H + h]);
+    float* o = part.o + i * dims.H * dims.D;
+    std::fill_n(o, dims.H * dims.D, 0.0f);
+    for (int64_t j = 0; j < keys; ++j) {
+      for (int64_t h = 0; h < dims.H; ++h) {
+        const T* value = v + ((first + j) * dims.Hv + h % dims.Hv) * dims.D;
+        simd::for_lanes(dims.D, [=, sum = o + h * dims.D, weight = weights[h * kBlockKeys + j]](
+                                    int64_t d, auto lanes) {
+          simd::store(sum + d,
+                      simd::multiply_add(simd::broadcast(weight), simd::load(value + d, lanes),
+                                         simd::load(sum + d, lanes)),
+                      lanes);
+        });
+      }
+    }
+  }
+
+  // scores -> 2^(score - largest), zero up to a multiple of kLanes.
+  static void softmax(float* scores, int64_t keys, float& largest, float& sum) {
+    // A NaN score is passed over here and comes back through exp2.
+    largest = -std::numeric_limits<float>::infinity();
+    for (int64_t j = 0; j < keys; ++j) largest = std::max(largest, scores[j]);
+    const int64_t end = round_up(keys, kLanes);
+    std::fill(scores + keys, scores + end, -std::numeric_limits<float>::infinity());
+    Vec total{};
+    for (int64_t j = 0; j < end; j += kLanes) {
+      const Vec weight = simd::exp2(simd::load(scores + j) - largest);
+      total += weight;
+      simd::store(scores + j, weight);
+    }
+    sum = simd::reduce_add(total);
+  }
+
+  // o and lse of head h, query i of batch entry b, from the parts [begin, end) of the entry.
+  void combine(T* o, float* lse, float* scratch, int64_t begin, int64_t end, int64_t b, int64_t i,
+               int64_t h) const {
+    const int64_t row = i * dims.H + h;
+    float largest = -std::numeric_limits<float>::infinity(), sum = 0;
+    for (int64_t p = begin; p < end; ++p)
+      largest = std::max(largest, part(scratch, p).largest[row]);
+    float* total = part(scratch, begin).o + row * dims.D;
+    for (int64_t p = begin; p < end; ++p) {
+      const Part one = part(scratch, p);
+      const float scale = std::exp2(one.largest[row] - largest);
+      sum += scale * one.sum[row];
+      const float* from = one.o + row * dims.D;
+      simd::for_lanes(dims.D, [=](int64_t d, auto lanes) {
+        const Vec scaled = scale * simd::load(from + d, lanes);
+        simd::store(total + d, p == begin ? scaled : simd::load(total + d, lanes) + scaled, lanes);
+      });
+    }
+    lse[(b * dims.H + h) * dims.T + i] = largest * simd::kLn2 + std::log(sum);
+    simd::for_lanes(dims.D,
+                    [=, to = o + ((b * dims.T + i) * dims.H + h) * dims.D](int64_t d, auto lanes) {
+                      simd::store(to + d, simd::load(total + d, lanes) / sum, lanes);
+                    });
+  }
+};
 
 }  // namespace
 
 template <class T>
 void decode(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
             const SkaDims& dims) {
-  const int64_t row_size = round_up(dims.Tk, 16);
-  const memory::Scratch<float> scratch(std::max(exec.threads, 1) * row_size);
-  parallel_tasks(exec, dims.B * dims.H * dims.T, [&](int64_t task) {
-    const int64_t i = task % dims.T, h = task / dims.T % dims.H, b = task / dims.T / dims.H;
-    const Range seen = visible_keys(dims, starts == nullptr ? nullptr : starts + b * dims.T, i);
-    const int64_t keys = seen.end - seen.begin, first = b * dims.Tk + seen.begin;
-    const int64_t query = (b * dims.T + i) * dims.H + h;
-    float* scores = scratch.data() + omp_get_thread_num() * row_size;
-    dot_rows(scores, q + query * dims.D, k + (first * dims.Hk + h % dims.Hk) * dims.D,
-             dims.Hk * dims.D, keys, dims.D, simd::kLog2e / std::sqrt(static_cast<float>(dims.D)));
-    // A NaN score is passed over here and comes back through exp2.
-    float largest = -std::numeric_limits<float>::infinity();
-    for (int64_t j = 0; j < keys; ++j) largest = std::max(largest, scores[j]);
-    Vec sum{};
-    const int64_t end = round_up(keys, kLanes);
-    std::fill(scores + keys, scores + end, -std::numeric_limits<float>::infinity());
-    for (int64_t j = 0; j < end; j += kLanes) {
-      const Vec weight = simd::exp2(simd::load(scores + j) - largest);
-      sum += weight;
-      simd::store(scores + j, weight);
+  const Decode<T> pass{q, k, v, dims};
+  const auto starts_of = [&](int64_t b) {
+    return starts == nullptr ? nullptr : starts + b * dims.T;
+  };
+  // Blocks lie at multiples of kBlockKeys, whatever part of them is seen.
+  const Range keys = visible_keys(dims, nullptr, {0, dims.T});
+  const int64_t first_block = keys.begin / kBlockKeys,
+                blocks = (keys.end + kBlockKeys - 1) / kBlockKeys - first_block;
+  const auto seen_in = [&](int64_t b, int64_t i, int64_t block) {
+    const Range seen = visible_keys(dims, starts_of(b), i);
+    const int64_t first = (first_block + block) * kBlockKeys;
+    return Range{std::max(seen.begin, first), std::min(seen.end, first + kBlockKeys)};
+  };
+  const memory::Scratch<float> scratch(dims.B * blocks * pass.parts_floats());
+  const PerThread<float> weights(exec, dims.H * kBlockKeys);
+  const int64_t block_elements = kBlockKeys * dims.D * (dims.Hk + dims.Hv);
+  parallel_rows(exec, dims.B * blocks, block_elements, [&](int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) {
+      const int64_t b = index / blocks;
+      for (int64_t i = 0; i < dims.T; ++i) {
+        const Range seen = seen_in(b, i, index % blocks);
+        if (!seen.empty()) pass.block(pass.part(scratch.data(), index), weights.mine(), b, i, seen);
+      }
     }
-    const float total = simd::reduce_add(sum);
-    lse[(b * dims.H + h) * dims.T + i] = largest * simd::kLn2 + std::log(total);
-    weighted_sum(o + query * dims.D, scores, v + (first * dims.Hv + h % dims.Hv) * dims.D,
-                 dims.Hv * dims.D, keys, dims.D, total);
+  });
+  const int64_t row_elements = blocks * dims.D;
+  parallel_rows(exec, dims.B * dims.T * dims.H, row_elements, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t h = row % dims.H, i = row / dims.H % dims.T, b = row / dims.H / dims.T;
+      const Range seen = visible_keys(dims, starts_of(b), i);
+      pass.combine(o, lse, scratch.data(), b * blocks + seen.begin / kBlockKeys - first_block,
+                   b * blocks + (seen.end - 1) / kBlockKeys + 1 - first_block, b, i, h);
+    }
   });
 }
 

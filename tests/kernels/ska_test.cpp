@@ -210,7 +210,10 @@ TEST(Ska, CachedKeys) {
   check_sizes({.B = 1, .T = 1, .H = 3, .D = 16, .Hv = 3, .Tk = 101}, 7);
   check_sizes({.B = 1, .T = 2, .H = 2, .D = 256, .Hv = 2, .Tk = 67}, 8);
   check_sizes({.B = 1, .T = 20, .H = 1, .D = 8, .Tk = 70, .left = 33}, 9);
-  if (!kGpu) check_sizes({.B = 1, .T = 30, .H = 2, .D = 8, .Hv = 2, .Tk = 207, .left = 70}, 9);
+  if (kGpu) return;
+  check_sizes({.B = 1, .T = 30, .H = 2, .D = 8, .Hv = 2, .Tk = 207, .left = 70}, 9);
+  check_sizes({.B = 2, .T = 2, .H = 4, .D = 10, .Hk = 2, .Hv = 4, .Tk = 300, .left = 170}, 6);
+  check_sizes({.B = 2, .T = 1, .H = 6, .D = 33, .Hk = 3, .Hv = 2, .Tk = 129, .left = 64}, 7);
 }
 
 TEST(Ska, DocumentStarts) {
@@ -262,6 +265,7 @@ TEST(Ska, BitsDoNotDependOnThreads) {
   if (!kGpu) {
     cases.push_back({.B = 2, .T = 333, .H = 4, .D = 20, .Hk = 2, .Hv = 4, .left = 100});
     cases.push_back({.B = 1, .T = 900, .H = 2, .D = 8, .Hv = 2, .left = 64});
+    cases.push_back({.B = 2, .T = 1, .H = 4, .D = 64, .Hv = 4, .Tk = 300, .left = 200});
   }
   for (const SkaDims& d : cases) {
     const auto in = random_ska<QuickType>(d, 6);
@@ -296,33 +300,38 @@ void check_nan(std::initializer_list<int64_t> lengths) {
   }
 }
 TEST(Ska, NanReachesAllThatSeeIt) {
-  check_nan<float>({3, kGpu ? 5 : 45});
-  check_nan<bf16>({3, 45});
+  check_nan<float>({2, 3, kGpu ? 5 : 45});
+  check_nan<bf16>({2, 3, 45});
 }
 
 // Keys that no query sees may hold anything, as the unwritten end of a cache does.
 TEST(Ska, UnseenKeysDoNotMatter) {
-  const SkaDims d{.B = 1, .T = 3, .H = 2, .D = 16, .Hv = 2, .Tk = 90, .left = 20};
-  auto in = random_ska<bf16>(d, 8);
-  const auto clean = run(d, in);
-  std::fill_n(in.k.begin(), 67 * 16, bf16(NAN));
-  std::fill_n(in.v.begin(), 67 * 32, bf16(NAN));
-  const auto got = run(d, in);
-  EXPECT_TRUE(same_bits(got.o, clean.o) && same_bits(got.dq, clean.dq));
-  for (const auto* gradient : {&got.dk, &got.dv})
-    for (const bf16 x : *gradient) EXPECT_TRUE(std::isfinite(to_f32(x)));
+  for (const int64_t T : {2, 3}) {
+    const SkaDims d{.B = 1, .T = T, .H = 2, .D = 16, .Hv = 2, .Tk = 90, .left = 20};
+    const int64_t unseen = d.Tk - T - d.left;
+    auto in = random_ska<bf16>(d, 8);
+    const auto clean = run(d, in);
+    std::fill_n(in.k.begin(), unseen * 16, bf16(NAN));
+    std::fill_n(in.v.begin(), unseen * 32, bf16(NAN));
+    const auto got = run(d, in);
+    EXPECT_TRUE(same_bits(got.o, clean.o) && same_bits(got.dq, clean.dq));
+    for (const auto* gradient : {&got.dk, &got.dv})
+      for (const bf16 x : *gradient) EXPECT_TRUE(std::isfinite(to_f32(x)));
+  }
 }
 
 TEST(Ska, HugeScoresNeitherOverflowNorVanish) {
-  const SkaDims d{.B = 1, .T = kGpu ? 40 : 120, .H = 1, .D = 4};
-  auto in = random_ska<float>(d, 9);
-  for (float& x : in.q) x *= 300;
-  for (float& x : in.k) x *= 300;
-  const auto got = run(d, in);
-  // Scores near 2e5 are known to 2e5 * 2 eps, and so are the weights, relative.
-  EXPECT_TRUE(close(to_double(got.o), truth(d, in).o, 2e5 * 2 * 0x1p-24));
-  for (const auto* gradient : {&got.dq, &got.dk, &got.dv})
-    for (const float x : *gradient) EXPECT_TRUE(std::isfinite(x));
+  for (const SkaDims& d : {SkaDims{.B = 1, .T = kGpu ? 40 : 120, .H = 1, .D = 4},
+                           SkaDims{.B = 1, .T = 1, .H = 1, .D = 4, .Tk = kGpu ? 40 : 300}}) {
+    auto in = random_ska<float>(d, 9);
+    for (float& x : in.q) x *= 300;
+    for (float& x : in.k) x *= 300;
+    const auto got = run(d, in);
+    // Scores near 2e5 are known to 2e5 * 2 eps, and so are the weights, relative.
+    EXPECT_TRUE(close(to_double(got.o), truth(d, in).o, 2e5 * 2 * 0x1p-24));
+    for (const auto* gradient : {&got.dq, &got.dk, &got.dv})
+      for (const float x : *gradient) EXPECT_TRUE(std::isfinite(x));
+  }
 }
 
 TEST(Ska, RejectsBadShapes) {
