@@ -19,7 +19,7 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
   const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(weight.numel());
   const Op op{"linear", {flops, moved}, {2 * flops, moved + dx_and_dw}, in, out};
   Tensor y;
-  if (!(ctx.replay && output == LinearOutput::of_segment)) {
+  if (output != LinearOutput::unread) {
     Shape shape = x.value.shape();
     shape.back() = out;
     y = Tensor::empty(shape, y_type, ctx.device());

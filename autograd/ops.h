@@ -20,8 +20,8 @@ struct RowRange {
 };
 enum class LinearOutput : uint8_t {
   plain,
-  f32,         // y in f32 (logits); for inference
-  of_segment,  // y is an output of what recompute() runs: a replay records the op without y
+  f32,     // y in f32 (logits); for inference
+  unread,  // nobody reads y: the op is recorded without it
 };
 Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows = {},
            LinearOutput output = LinearOutput::plain);

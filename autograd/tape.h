@@ -101,9 +101,9 @@ Var make_output(const Context& ctx, Tensor value);
 
 // Runs `segment` without saving anything but its inputs, and runs it again during backward
 // (activation recomputation: Chen et al. 2016, arXiv:1604.06174). `segment` must be a pure function
-// of its inputs and of bound parameters; an op that makes one of its outputs may leave out the
-// value when ctx.replay is set. Bits are the same with and without, because the same kernels run on
-// the same values in the same order.
+// of its inputs and of bound parameters; when ctx.replay is set it may leave out the values of its
+// outputs. Bits are the same with and without, because the same kernels run on the same values in
+// the same order.
 using Segment = std::function<std::vector<Var>(Context&, const std::vector<Var>&)>;
 std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment segment);
 

@@ -14,7 +14,7 @@ class BucketedSum {
   // (PyTorch's DistributedDataParallel takes 25 MiB).
   static constexpr int64_t kBucket = int64_t{8} << 20;  // elements
 
-  BucketedSum(Communicator& communicator, Exec& exec, float* x, int64_t n, int64_t bucket = kBucket)
+  BucketedSum(Communicator& communicator, Exec& exec, float* x, int64_t n, int64_t bucket)
       : communicator_(communicator), exec_(exec), x_(x), final_(n), started_(n), bucket_(bucket) {}
 
   // The work that writes x[begin, n) is queued, and nothing later touches it. `begin` never grows.

@@ -22,10 +22,10 @@ Ffn::Ffn(const ModelConfig& config, const std::string& prefix)
       fc(prefix + "fc.weight", {2 * d_ff, config.d_model}, kNormal),
       out_proj(prefix + "out_proj.weight", {config.d_model, d_ff}, residual_init(config)) {}
 
-Var Ffn::forward(Context& ctx, const Var& x) const {
+Var Ffn::forward(Context& ctx, const Var& x, LinearOutput output) const {
   const Var u = linear(ctx, x, fc.operand(ctx), {0, d_ff});
   const Var z = linear(ctx, x, fc.operand(ctx), {d_ff, 2 * d_ff});
-  return linear(ctx, swiglu(ctx, u, z), out_proj.operand(ctx), {}, LinearOutput::of_segment);
+  return linear(ctx, swiglu(ctx, u, z), out_proj.operand(ctx), {}, output);
 }
 
 void Ffn::collect(std::vector<Parameter*>& into) { into.insert(into.end(), {&fc, &out_proj}); }
@@ -45,13 +45,15 @@ Block::Block(const ModelConfig& config, int64_t index)
 
 Stream Block::forward(Context& ctx, const Stream& stream, const Pass& pass) const {
   const ResidualNorm first = residual_norm(ctx, stream.x, stream.branch, mixer_norm.var, norm_eps);
-  const Var mixed = mixer.forward(ctx, first.norm, pass);
+  // The product that ends the block; in Rodimus+ the mixer's is read by the next norm.
+  const LinearOutput last = ctx.replay ? LinearOutput::unread : LinearOutput::plain;
+  const Var mixed = mixer.forward(ctx, first.norm, pass, plus ? LinearOutput::plain : last);
   if (!plus) return {first.sum, mixed};
   // Two-hop residual: attention reaches the stream only through the FFN.
   const ResidualNorm second = residual_norm(ctx, first.sum, mixed, plus->attn_norm.var, norm_eps);
   const Var attended = plus->attn.forward(ctx, second.norm, pass);
   const ResidualNorm third = residual_norm(ctx, second.sum, attended, plus->ffn_norm.var, norm_eps);
-  return {second.sum, plus->ffn.forward(ctx, third.norm)};
+  return {second.sum, plus->ffn.forward(ctx, third.norm, last)};
 }
 
 void Block::collect(std::vector<Parameter*>& into) {

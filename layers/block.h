@@ -40,7 +40,7 @@ struct Pass {
 // arXiv:2410.06577, section 3.
 struct Mixer {
   Mixer(const ModelConfig& config, const std::string& prefix);
-  Var forward(Context& ctx, const Var& x, const Pass& pass) const;
+  Var forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput output) const;
   void collect(std::vector<Parameter*>& into);
 
   ModelConfig config;
@@ -68,7 +68,7 @@ struct Attention {
 // W_out (silu(z) * u), (u, z) = W_fc x.
 struct Ffn {
   Ffn(const ModelConfig& config, const std::string& prefix);
-  Var forward(Context& ctx, const Var& x) const;
+  Var forward(Context& ctx, const Var& x, LinearOutput output) const;
   void collect(std::vector<Parameter*>& into);
 
   int64_t d_ff;

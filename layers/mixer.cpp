@@ -54,7 +54,7 @@ Tensor append(Context& ctx, Tensor& cache, int64_t cached, const Tensor& fresh, 
 
 }  // namespace
 
-Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass) const {
+Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput output) const {
   const int64_t e = config.d_inner(), m = config.mem_size, width = config.conv_width;
   const Var h = linear(ctx, x, fc.operand(ctx), {0, e});         // (B,T,e)
   const Var gate = linear(ctx, x, fc.operand(ctx), {e, 2 * e});  // (B,T,e)
@@ -84,9 +84,7 @@ Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass) const {
   const Var o = ddts(ctx, q, k, v, g, pass.starts, state ? &state->memory : nullptr);  // (B,T,e)
   const Var y = gated_norm(ctx, o, c, residual_weight.var, gate, act_norm.var,
                            static_cast<float>(config.norm_eps));
-  // In Rodimus+ attention follows, and its norm reads this.
-  return linear(ctx, y, out_proj.operand(ctx), {},
-                config.plus() ? LinearOutput::plain : LinearOutput::of_segment);
+  return linear(ctx, y, out_proj.operand(ctx), {}, output);
 }
 
 Var Attention::forward(Context& ctx, const Var& x, const Pass& pass) const {

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "data/progress.h"
-#include "dist/bucketed_sum.h"
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/signals.h"
@@ -63,7 +62,7 @@ StepResult Stepper::step(double lr) {
   double waited = 0;
   ParameterBuffers& buffers = model.parameters();
   float* const grads = buffers.grads.data<float>();
-  BucketedSum gradient_sum(communicator, ctx.exec, grads, buffers.decayed);
+  BucketedSum gradient_sum(communicator, ctx.exec, grads, buffers.decayed, bucket);
   const double loss = forward_backward(gradient_sum, &waited);
   std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, waited};
   {

@@ -3,14 +3,12 @@
 
 #include <functional>
 
-#include "dist/communicator.h"
+#include "dist/bucketed_sum.h"
 #include "layers/model.h"
 #include "train/optimizer.h"
 #include "train/run_data.h"
 
 namespace rodimus {
-
-class BucketedSum;
 
 // What a step came to; the same on every rank.
 struct StepResult {
@@ -31,6 +29,8 @@ struct Stepper {
   int64_t micro_batches = 1;  // per rank
   bool recompute = false;
   std::function<BatchTensors()> next;  // the next micro-batch of this rank
+  // Backward starts a sum over the ranks whenever so many gradients more are final.
+  int64_t bucket = BucketedSum::kBucket;
 
   // Gradients to zero, micro-batches, sum over ranks, norm, update with `lr`. Every rank calls it.
   StepResult step(double lr);
