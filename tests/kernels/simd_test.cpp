@@ -151,10 +151,21 @@ TEST(Simd, TheLargestLaneIsFoundInEveryPlace) {
 }
 
 TEST(Simd, Bf16RoundingMatchesTheScalarOnEveryPattern) {
+#if defined(__AVX512BF16__)
+  constexpr bool kDenormalsAreZero = true;
+#else
+  constexpr bool kDenormalsAreZero = false;
+#endif
   for (uint64_t high = 0; high < 0x10000; ++high) {
     for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
       const float x = std::bit_cast<float>(static_cast<uint32_t>(high << 16) | low);
-      ASSERT_EQ(simd::narrow(simd::broadcast(x))[0], bf16(x).bits) << std::hex << high << low;
+      const uint16_t got = simd::narrow(simd::broadcast(x))[0];
+      // AVX512_BF16 takes a denormal for the zero of its sign.
+      if (kDenormalsAreZero && std::fpclassify(x) == FP_SUBNORMAL) {
+        ASSERT_EQ(got, high & 0x8000u) << std::hex << high << low;
+      } else {
+        ASSERT_EQ(got, bf16(x).bits) << std::hex << high << low;
+      }
     }
   }
 }

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Runs tests that are compiled for AVX-512 with AVX512_BF16 on a processor that has both: an emulated
+# one, Bochs, on which Linux boots with nothing but the tests. For machines without these instructions.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/avx512_check.sh [--seconds N] [TEST]...
+
+  --seconds N   give up after so long (default: 5400)
+  TEST          such as kernels/ddts_test; default: every test of kernels/ for the CPU, and the golden models
+
+Needs root and Debian: Bochs 3 and the kernel come from Debian 13 and are unpacked, not installed, in
+build-avx512/ (0.9 GB). All tests take about half an hour, because the emulator executes some 50 million
+instructions a second.
+
+Example: scripts/avx512_check.sh kernels/simd_test kernels/gemm_test
+TEXT
+}
+
+seconds=5400
+tests=()
+while (($# > 0)); do
+  case $1 in
+    --seconds)
+      seconds=${2:-}
+      [[ $seconds =~ ^[1-9][0-9]*$ ]] || die "avx512_check.sh: --seconds needs a number"
+      shift
+      ;;
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; die "avx512_check.sh: unknown option '$1'" ;;
+    *)
+      [[ -f $ROOT/tests/$1.cpp ]] || die "avx512_check.sh: there is no tests/$1.cpp"
+      tests+=("$1")
+      ;;
+  esac
+  shift
+done
+if ((${#tests[@]} == 0)); then
+  while read -r line; do tests+=("$line"); done < <(
+    sed -n 's/^rodimus_\(backend_\)\?test(\(kernels\/[a-z0-9_]*\).*/\2/p' "$ROOT/tests/kernels/CMakeLists.txt")
+  tests+=(layers/model_golden_test)
+fi
+[[ $(id -u) -eq 0 ]] || die "avx512_check.sh runs the emulator in a chroot, so it needs root"
+
+work=$ROOT/build-avx512
+debian=$work/debian
+guest=$work/guest
+disc=$work/disc
+serial=$debian/check/serial.txt
+mkdir -p "$work"
+
+# Debian 13 without its set-up scripts: the emulator needs its libraries only.
+if [[ ! -e $debian/.complete ]]; then
+  say "fetching Bochs and a kernel from Debian 13"
+  packages=(debootstrap xorriso isolinux syslinux-common cpio busybox-static)
+  apt-get install -y --no-install-recommends "${packages[@]}" >"$work/apt.log" 2>&1 ||
+    die "apt-get could not install ${packages[*]} (see $work/apt.log; apt-get update may help)"
+  rm -rf "$debian"
+  debootstrap --foreign --variant=minbase --include=bochs,linux-image-cloud-amd64 trixie "$debian" \
+    >"$work/debootstrap.log" 2>&1 || die "debootstrap failed (see $work/debootstrap.log)"
+  for package in "$debian"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$debian"; done
+  chroot "$debian" ldconfig
+  touch "$debian/.complete"
+fi
+
+targets=()
+for test in "${tests[@]}"; do targets+=(--target "${test/\//_}"); done
+"$ROOT/scripts/setup.sh"
+"$ROOT/scripts/build.sh" --dir "$work/build" "${targets[@]}" -DRODIMUS_ARCH=cooperlake -DRODIMUS_CUDA=OFF
+
+# What the guest finds: the tests with their libraries, and the golden files where they were compiled in.
+rm -rf "$guest" "$disc"
+mkdir -p "$guest"/{bin,dev,proc,sys,tmp} "$disc/isolinux" "$(dirname "$serial")"
+cp /bin/busybox "$guest/bin/"
+for tool in sh mount grep sleep poweroff; do ln -s busybox "$guest/bin/$tool"; done
+put() { [[ -e $guest$1 ]] || install -D "$1" "$guest$1"; }
+for test in "${tests[@]}"; do
+  program=$work/build/tests/${test%/*}/${test/\//_}
+  put "$program"
+  while read -r library; do put "$library"; done < <(ldd "$program" | grep -o '/[^ ]*')
+done
+mkdir -p "$guest$ROOT/tests"
+cp -r "$ROOT/tests/golden" "$guest$ROOT/tests/"
+{
+  cat <<'TEXT'
+#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+exec >/dev/ttyS0 2>&1
+grep -q avx512_bf16 /proc/cpuinfo || echo "FAILED: this processor has no AVX512_BF16"
+export OMP_NUM_THREADS=1
+TEXT
+  for test in "${tests[@]}"; do
+    printf '"%s" --gtest_brief=1 --gtest_color=no && echo "passed %s" || echo "FAILED %s"\n' \
+      "$work/build/tests/${test%/*}/${test/\//_}" "$test" "$test"
+  done
+  echo 'echo "the end"; sleep 5; poweroff -f'
+} >"$guest/init"
+chmod +x "$guest/init"
+(cd "$guest" && find . | cpio -o -H newc --quiet) >"$disc/initrd"
+cp "$debian"/boot/vmlinuz-* "$disc/linux"
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$disc/isolinux/"
+cat >"$disc/isolinux/isolinux.cfg" <<'TEXT'
+default test
+label test
+  kernel /linux
+  append initrd=/initrd console=ttyS0 quiet loglevel=2 nokaslr no5lvl mitigations=off panic=-1
+TEXT
+xorriso -as mkisofs -quiet -o "$debian/check/disc.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
+  -boot-load-size 4 -boot-info-table "$disc" 2>"$work/xorriso.log" || die "xorriso failed (see $work/xorriso.log)"
+
+# Without AMX, which this build of Bochs names but does not have.
+cat >"$debian/check/bochsrc" <<'TEXT'
+megs: 1024
+cpu: model=sapphire_rapids, ips=50000000, exclude_features="amx,amx_int8,amx_bf16"
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+ata0: enabled=1
+ata0-master: type=cdrom, path=/check/disc.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev=/check/serial.txt
+log: /check/bochs.log
+panic: action=fatal
+clock: sync=none, time0=local
+display_library: rfb, options="timeout=60"
+TEXT
+: >"$serial"
+say "booting; the tests print to $serial"
+# Bochs wants somebody to look at its screen, by VNC: in a network of its own a client says that it is
+# there, asks for nothing and throws away what comes.
+# shellcheck disable=SC2016  # the inner shell expands these
+timeout "$seconds" unshare --net --pid --fork --kill-child sh -c '
+  busybox ip link set lo up
+  (while sleep 1; do (printf "RFB 003.003\n\001"; sleep "$2") | busybox nc 127.0.0.1 5900 >/dev/null; done) &
+  chroot "$1" bochs -q -f /check/bochsrc' sh "$debian" "$seconds" >"$work/bochs.out" 2>&1 </dev/null &
+emulator=$!
+trap 'kill "$emulator" 2>/dev/null || true' EXIT
+tail -n +1 -f --pid="$emulator" "$serial" | tr -d '\r' | while read -r line; do
+  case $line in
+    passed* | FAILED* | '[  FAILED'* | *Failure) printf '%s\n' "$line" ;;
+  esac
+done
+count=$(tr -d '\r' <"$serial" | grep -c '^passed' || true)
+grep -q '^the end' "$serial" || die "the guest stopped after $count of ${#tests[@]} tests (see $serial and $debian/check/bochs.log)"
+((count == ${#tests[@]})) || die "only $count of ${#tests[@]} tests passed (see $serial)"
+say "$count tests passed on an emulated processor with AVX512_BF16"
