@@ -25,7 +25,12 @@
 namespace rodimus::testing {
 namespace {
 
-constexpr int64_t kSteps = 2, kMicroBatches = 2, kT = 21, kVocab = 50, kLayers = 3;
+#ifdef RODIMUS_TEST_CUDA
+constexpr int64_t kSteps = 1;  // one takes seconds on the emulator
+#else
+constexpr int64_t kSteps = 2;
+#endif
+constexpr int64_t kMicroBatches = 2, kT = 21, kVocab = 50, kLayers = 3;
 constexpr double kLr = 1e-2;
 
 // Passes everything on, and tells when a sum starts.
@@ -210,7 +215,9 @@ void expect_the_bits_without_ranks(const Exec& exec, Communicator& ranks, BlockT
     const ModelConfig config = config_of(block, tied);
     const std::vector<State> want = without_ranks(exec, config);
     for (const bool recompute : {false, true}) {
+      if (device_of(exec) == Device::cuda && recompute != tied) continue;
       for (const int64_t bucket : {int64_t{1}, BucketedSum::kBucket}) {
+        if (device_of(exec) == Device::cuda && bucket != 1) continue;
         SCOPED_TRACE(::testing::Message()
                      << "tied " << tied << " recompute " << recompute << " bucket " << bucket);
         int64_t midway = 0;
