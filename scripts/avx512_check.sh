@@ -138,12 +138,14 @@ timeout "$seconds" unshare --net --pid --fork --kill-child sh -c '
   chroot "$1" bochs -q -f /check/bochsrc' sh "$debian" "$seconds" >"$work/bochs.out" 2>&1 </dev/null &
 emulator=$!
 trap 'kill "$emulator" 2>/dev/null || true' EXIT
-tail -n +1 -f --pid="$emulator" "$serial" | tr -d '\r' | while read -r line; do
+tail -n +1 -f --pid="$emulator" "$serial" | while read -r line; do
+  line=${line%$'\r'}
   case $line in
     passed* | FAILED* | '[  FAILED'* | *Failure) printf '%s\n' "$line" ;;
   esac
 done
 count=$(tr -d '\r' <"$serial" | grep -c '^passed' || true)
-grep -q '^the end' "$serial" || die "the guest stopped after $count of ${#tests[@]} tests (see $serial and $debian/check/bochs.log)"
+grep -q '^the end' "$serial" || die "the guest stopped after $count of ${#tests[@]} tests (see $serial, $work/bochs.out and $debian/check/bochs.log)"
+! grep -q '^FAILED' "$serial" || die "$count of ${#tests[@]} tests passed, others failed (see $serial)"
 ((count == ${#tests[@]})) || die "only $count of ${#tests[@]} tests passed (see $serial)"
 say "$count tests passed on an emulated processor with AVX512_BF16"
