@@ -18,6 +18,7 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
   const double flops = matmul_flops(rows, out, in), moved = bytes_of(x.value, weight) + y_bytes;
   const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(weight.numel());
   const Op op{"linear", {flops, moved}, {2 * flops, moved + dx_and_dw}, in, out};
+  CHECK(output != LinearOutput::unread || ctx.tape, "linear: an unread output without a tape");
   Tensor y;
   if (output != LinearOutput::unread) {
     Shape shape = x.value.shape();

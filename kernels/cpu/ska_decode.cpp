@@ -93,8 +93,9 @@ struct Decode {
 
   // scores -> 2^(score - largest), zero up to a multiple of kLanes.
   static void softmax(float* scores, int64_t keys, float& largest, float& sum) {
-    // A NaN score is passed over here and comes back through exp2.
-    largest = -std::numeric_limits<float>::infinity();
+    // A NaN score is passed over here and comes back through exp2. Not below the lowest number: a
+    // block of keys whose scores are all -inf weighs nothing.
+    largest = std::numeric_limits<float>::lowest();
     for (int64_t j = 0; j < keys; ++j) largest = std::max(largest, scores[j]);
     const int64_t end = round_up(keys, kLanes);
     std::fill(scores + keys, scores + end, -std::numeric_limits<float>::infinity());

@@ -320,6 +320,19 @@ TEST(Ska, UnseenKeysDoNotMatter) {
   }
 }
 
+// In decoding, keys 0 to 63 are a part of their own.
+TEST(Ska, KeysInfinitelyFarAwayWeighNothing) {
+  const SkaDims d{.B = 1, .T = 1, .H = 1, .D = 4, .Tk = kGpu ? 40 : 200};
+  auto in = random_ska<float>(d, 9);
+  std::fill(in.q.begin(), in.q.end(), 1.0f);
+  const int64_t far = kGpu ? 20 : 70;
+  std::fill_n(in.k.begin(), far * d.D, -INFINITY);
+  auto near = d;
+  near.left = d.Tk - far - 1;
+  const auto got = run(d, in);
+  EXPECT_TRUE(close(to_double(got.o), truth(near, in).o, 1e-6));
+}
+
 TEST(Ska, HugeScoresNeitherOverflowNorVanish) {
   for (const SkaDims& d : {SkaDims{.B = 1, .T = kGpu ? 40 : 120, .H = 1, .D = 4},
                            SkaDims{.B = 1, .T = 1, .H = 1, .D = 4, .Tk = kGpu ? 40 : 300}}) {
