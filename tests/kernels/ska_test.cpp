@@ -226,6 +226,7 @@ TEST(Ska, DocumentStarts) {
     }
   }
   check_sizes(d, 4, starts);
+  if (!kGpu) check_sizes({.B = 2, .T = 2, .H = 2, .D = 16, .Hv = 2}, 4, {0, 0, 0, 1});
 }
 
 // The last of W - 1, W and W + 1 keys sees exactly min(count, W) of them.
@@ -302,6 +303,17 @@ void check_nan(std::initializer_list<int64_t> lengths) {
 TEST(Ska, NanReachesAllThatSeeIt) {
   check_nan<float>({2, 3, kGpu ? 5 : 45});
   check_nan<bf16>({2, 3, 45});
+  // Decoding: in one of several parts of the keys.
+  const SkaDims d{.B = 1, .T = 1, .H = 2, .D = 6, .Tk = kGpu ? 40 : 200};
+  for (const char input : {'k', 'v'}) {
+    auto in = random_ska<bf16>(d, 8);
+    auto& x = input == 'k' ? in.k : in.v;
+    x[static_cast<size_t>(5 * d.D)] = bf16(NAN);
+    const auto got = run(d, in);
+    for (int64_t h = 0; h < d.H; ++h)
+      EXPECT_TRUE(std::isnan(to_f32(got.o[static_cast<size_t>(h * d.D)])))
+          << input << " head " << h;
+  }
 }
 
 // Keys that no query sees may hold anything, as the unwritten end of a cache does.

@@ -1,6 +1,6 @@
 // Whole steps of two ranks with buckets so small that backward starts a sum at every mark. The
 // truth knows neither ranks nor marks: each rank computes the gradients of both, one after the
-// other, and adds them. All bits must be the same, for a sum of two is one addition, which
+// other, and adds them. All numbers must be equal, for a sum of two is one addition, which
 // commutes.
 #include "train/step.h"
 
@@ -123,7 +123,7 @@ State state_of(Trainee& trainee, double loss, double grad_norm) {
   return state;
 }
 
-// Names of the tensors that differ in a bit, or hold NaN.
+// Names of the tensors with an unequal number, or NaN.
 std::string differing(const State& got, const State& want) {
   std::string names;
   for (const auto& [name, values] : want.tensors) {
