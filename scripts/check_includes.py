@@ -16,6 +16,8 @@ Rules
   test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
             helpers in tests/support/, tests/simt/ and tests/fakecuda/ have any name.
   guard     a header starts with #pragma once.
+  namespace a header in kernels/cpu/ or kernels/cuda/ declares in rodimus::cpu or rodimus::cuda (or below): both
+            backends are in one program, and two definitions of one name would become one of the two.
   length    no code file is longer than MAX_LINES.
 """
 import posixpath
@@ -64,6 +66,8 @@ SOURCES = {".cpp", ".cu"}
 SCRIPTS = {".py", ".sh", ".cmake"}
 CODE_FOLDERS = [*ARROWS, *FREE, "scripts", "cmake", ".ci"]
 
+BACKENDS = ("cpu", "cuda")
+NAMESPACE = re.compile(r"^namespace (rodimus[\w:]*)", re.M)
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 
 
@@ -158,6 +162,11 @@ def check_layout(root, files):
             yield f"{name}: length: {len(lines)} lines, the limit is {MAX_LINES}"
         if file.suffix in HEADERS and "#pragma once" not in lines:
             yield f"{name}: guard: no #pragma once"
+        if file.suffix in HEADERS and file.parts[0] == "kernels" and file.parts[1] in BACKENDS:
+            own = f"rodimus::{file.parts[1]}"
+            for namespace in NAMESPACE.findall("\n".join(lines)):
+                if not f"{namespace}::".startswith(f"{own}::"):
+                    yield f"{name}: namespace: declares in {namespace}, not in {own}"
         if (file.suffix in SOURCES or name.endswith("_test.py")) and name not in listed:
             yield f"{name}: listed: no CMakeLists.txt names it"
         if (file.suffix in SOURCES and file.parts[0] == "tests" and
@@ -187,6 +196,8 @@ CLEAN = {
     "kernels/norm.h": '#pragma once\n#include "kernels/exec.h"\n',
     "kernels/reference/norm.h": "#pragma once\n",
     "kernels/cpu/norm.cpp": '#include "kernels/norm.h"\n#include <immintrin.h>\n',
+    "kernels/cpu/tiles.h": "#pragma once\nnamespace rodimus::cpu::norm {\nnamespace detail {\n",
+    "kernels/cuda/tiles.cuh": "#pragma once\nnamespace rodimus::cuda {\n",
     "kernels/xxh64.h": "#pragma once\n",
     "kernels/xxh64.cpp": '#include "kernels/xxh64.h"\n#include <xxhash.h>\n',
     "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\nadd_library(base xxh64.cpp)\n",
@@ -255,6 +266,10 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("test name", "tests/kernels/helper.cpp", ""),
     ("test name", "tests/fuzz/parser_test.cpp", ""),
     ("guard", "kernels/check.h", "namespace rodimus {}\n"),
+    ("namespace", "kernels/cpu/tiles.h", "#pragma once\nnamespace rodimus::norm {\n"),
+    ("namespace", "kernels/cpu/tiles.h", "#pragma once\nnamespace rodimus::cuda {\n"),
+    ("namespace", "kernels/cuda/tiles.cuh", "#pragma once\nnamespace rodimus::cuda_norm {\n"),
+    ("namespace", "kernels/cuda/tiles.cuh", "#pragma once\nnamespace rodimus {\n"),
     ("length", "train/main.cpp", "\n" * (MAX_LINES + 1)),
     ("length", "scripts/long.py", "\n" * (MAX_LINES + 1)),
 ]

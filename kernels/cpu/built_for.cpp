@@ -2,7 +2,7 @@
 // data, which instruction sets that allows.
 #include "kernels/cpu/machine.h"
 
-namespace rodimus {
+namespace rodimus::cpu {
 namespace {
 
 // A feature macro expands to 1 where the compiler may use the feature and to its own name
@@ -22,4 +22,4 @@ constexpr CpuFeatures pack() {
 
 constinit const CpuFeatures cpu_features_built_for = pack();
 
-}  // namespace rodimus
+}  // namespace rodimus::cpu

@@ -17,7 +17,8 @@
 namespace rodimus {
 namespace {
 
-using namespace ddts;
+using namespace cpu;
+using namespace cpu::ddts;
 using micro::ALayout;
 using micro::kTileCols;
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-namespace rodimus::ddts {
+namespace rodimus::cpu::ddts {
 namespace {
 
 using micro::ALayout;
@@ -154,4 +154,4 @@ void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length, float* 
 template void load_factors<float>(ChunkFactors&, const ChunkInputs<float>&);
 template void load_factors<bf16>(ChunkFactors&, const ChunkInputs<bf16>&);
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cpu::ddts

@@ -14,7 +14,7 @@
 #include "kernels/ddts.h"
 #include "kernels/simd.h"
 
-namespace rodimus::ddts {
+namespace rodimus::cpu::ddts {
 
 inline constexpr int64_t kChunk = 64;
 inline constexpr int64_t kSub = 16;
@@ -148,4 +148,4 @@ void store_rows(T* dst, int64_t ld_dst, const float* src, int64_t ld, int64_t ro
     });
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cpu::ddts

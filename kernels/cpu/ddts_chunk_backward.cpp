@@ -1,6 +1,6 @@
 #include "kernels/cpu/ddts_chunk.h"
 
-namespace rodimus::ddts {
+namespace rodimus::cpu::ddts {
 namespace {
 
 using micro::ALayout;
@@ -146,4 +146,4 @@ void backward_within(float* dq, float* dk, float* dg, const float* da_t, const f
   }
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cpu::ddts

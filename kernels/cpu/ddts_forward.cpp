@@ -11,7 +11,8 @@
 namespace rodimus {
 namespace {
 
-using namespace ddts;
+using namespace cpu;
+using namespace cpu::ddts;
 using micro::ALayout;
 
 // Where one chunk's operands lie in the scratch of all chunks.

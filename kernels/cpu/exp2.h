@@ -4,11 +4,12 @@
 
 #include "kernels/simd.h"
 
-namespace rodimus::simd {
+namespace rodimus::cpu {
 
 // 2^x for x <= 126, within 1e-7 relative; 0 below -126. NaN in, NaN out.
 //   x = n + f, |f| <= 1/2; 2^f is a polynomial interpolated at Chebyshev nodes, 2^0 = 1 exactly.
-inline Vec exp2(Vec x) {
+inline simd::Vec exp2(simd::Vec x) {
+  using namespace simd;
   const Vec shifted = x + kRound;
   const Vec f = x - (shifted - kRound);
   Vec p = f * 1.54614449e-4f + 1.3400428e-3f;
@@ -22,4 +23,4 @@ inline Vec exp2(Vec x) {
   return x < -126.0f ? Vec{} : power;
 }
 
-}  // namespace rodimus::simd
+}  // namespace rodimus::cpu

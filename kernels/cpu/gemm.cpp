@@ -215,10 +215,10 @@ void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
       for (int64_t r = 0; r < d.m; ++r) std::fill_n(c + r * d.ldc, d.n, Out(0.0f));
     return;
   }
-  if (d.m <= kFewRows && !d.transpose_a && d.transpose_b) {
+  if (d.m <= cpu::kFewRows && !d.transpose_a && d.transpose_b) {
     d.lda = a_stored.ld;
     d.ldb = b_stored.ld;
-    gemm_few_rows(exec, d, c, a, b, beta);
+    cpu::gemm_few_rows(exec, d, c, a, b, beta);
     return;
   }
   if constexpr (std::is_same_v<In, float>) {

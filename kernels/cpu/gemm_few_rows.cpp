@@ -6,7 +6,7 @@
 #include "kernels/parallel.h"
 #include "kernels/simd.h"
 
-namespace rodimus {
+namespace rodimus::cpu {
 namespace {
 
 using simd::kLanes;
@@ -73,4 +73,4 @@ template void gemm_few_rows(const Cpu&, const GemmDims&, float*, const float*, c
 template void gemm_few_rows(const Cpu&, const GemmDims&, float*, const bf16*, const bf16*, float);
 template void gemm_few_rows(const Cpu&, const GemmDims&, bf16*, const bf16*, const bf16*, float);
 
-}  // namespace rodimus
+}  // namespace rodimus::cpu

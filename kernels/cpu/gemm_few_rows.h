@@ -3,7 +3,7 @@
 
 #include "kernels/gemm.h"
 
-namespace rodimus {
+namespace rodimus::cpu {
 
 inline constexpr int64_t kFewRows = 4;
 
@@ -14,4 +14,4 @@ template <class In, class Out>
 void gemm_few_rows(const Cpu& exec, const GemmDims& dims, Out* c, const In* a, const In* b,
                    float beta);
 
-}  // namespace rodimus
+}  // namespace rodimus::cpu

@@ -40,14 +40,14 @@ LogSum log_sum(const float* z, int64_t n) {
     for (int64_t j = whole; j < count; ++j) piece_largest = std::max(piece_largest, piece[j]);
     // Where all is -inf so far, weights are zero, not exp(-inf + inf).
     const float shift = piece_largest == kMinusInfinity ? 0.0f : piece_largest;
-    sum *= simd::exp2(simd::broadcast((largest - shift) * simd::kLog2e));
+    sum *= cpu::exp2(simd::broadcast((largest - shift) * simd::kLog2e));
     largest = piece_largest;
     for (int64_t j = 0; j < whole; j += kLanes)
-      sum += simd::exp2((simd::load(piece + j) - shift) * simd::kLog2e);
+      sum += cpu::exp2((simd::load(piece + j) - shift) * simd::kLog2e);
     if (whole < count) {
       Vec rest = simd::broadcast(kMinusInfinity);
       std::memcpy(&rest, piece + whole, static_cast<size_t>(count - whole) * sizeof(float));
-      sum += simd::exp2((rest - shift) * simd::kLog2e);
+      sum += cpu::exp2((rest - shift) * simd::kLog2e);
     }
   }
   return {largest, simd::reduce_add(sum)};
@@ -78,9 +78,9 @@ void cross_entropy_rows(const Cpu& exec, float* losses, T* dz, const float* z, i
       const float factor = scale / all.sum;
       const float shift = all.largest;
       const float hit =
-          factor * simd::exp2(simd::broadcast((logits[target] - shift) * simd::kLog2e))[0] - scale;
+          factor * cpu::exp2(simd::broadcast((logits[target] - shift) * simd::kLog2e))[0] - scale;
       simd::for_lanes(vocab, [&](int64_t j, auto lanes) {
-        const Vec weight = simd::exp2((simd::load(logits + j, lanes) - shift) * simd::kLog2e);
+        const Vec weight = cpu::exp2((simd::load(logits + j, lanes) - shift) * simd::kLog2e);
         simd::store(dz + r * ld + j, factor * weight, lanes);
       });
       dz[r * ld + target] = T(hit);

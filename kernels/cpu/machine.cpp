@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <cstring>
 
-namespace rodimus {
+namespace rodimus::cpu {
 namespace {
 
 #define RODIMUS_NAME(name, macro) name,
@@ -54,4 +54,4 @@ void require_cpu_features(CpuFeatures built_for, CpuFeatures present) {
   _exit(1);
 }
 
-}  // namespace rodimus
+}  // namespace rodimus::cpu

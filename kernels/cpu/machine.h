@@ -41,7 +41,7 @@
 #define RODIMUS_CPU_FEATURES(X)
 #endif
 
-namespace rodimus {
+namespace rodimus::cpu {
 
 // A set of instruction sets: bit i is entry i of RODIMUS_CPU_FEATURES.
 using CpuFeatures = uint32_t;
@@ -57,4 +57,4 @@ CpuFeatures cpu_features_present();
 // what is missing and how to rebuild, and ends the process with exit code 1.
 void require_cpu_features(CpuFeatures built_for, CpuFeatures present);
 
-}  // namespace rodimus
+}  // namespace rodimus::cpu

@@ -18,7 +18,7 @@
 
 #include "kernels/simd.h"
 
-namespace rodimus::micro {
+namespace rodimus::cpu::micro {
 
 // 12 of 16 or 16 of 32 vector registers hold the sums.
 inline constexpr int kTileRows = simd::kLanes == 16 ? 8 : 6;
@@ -169,4 +169,4 @@ inline void transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_
   }
 }
 
-}  // namespace rodimus::micro
+}  // namespace rodimus::cpu::micro

@@ -16,7 +16,7 @@
 #include "kernels/parallel.h"
 
 namespace rodimus {
-namespace ska {
+namespace cpu::ska {
 namespace {
 
 // Enough tasks for many cores even when B * H is small; each segment repeats part of dk and dv.
@@ -213,7 +213,7 @@ struct Backward {
         const Range keys = mask.row[i];
         if (!keys.empty()) {
           for (int64_t j = begin; j < end; j += kLanes) {
-            const Vec weights = simd::exp2(simd::load(weight + j) - log2_sum[i]);
+            const Vec weights = cpu::exp2(simd::load(weight + j) - log2_sum[i]);
             simd::store(weight + j, weights);
             simd::store(slope + j, weights * (simd::load(slope + j) - delta[i]));
           }
@@ -238,11 +238,12 @@ struct Backward {
 };
 
 }  // namespace
-}  // namespace ska
+}  // namespace cpu::ska
 
 template <class T>
 void ska_backward(Cpu& exec, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
                   const T* o, const float* lse, const int32_t* starts, SkaDims dims) {
+  using namespace cpu;
   using ska::KeyGradient;
   dims = ska::checked(dims, starts);
   if (dims.B == 0 || dims.T == 0) {

@@ -10,7 +10,7 @@
 #include "kernels/memory.h"
 #include "kernels/parallel.h"
 
-namespace rodimus::ska {
+namespace rodimus::cpu::ska {
 namespace {
 
 constexpr int64_t kBlockKeys = 64;
@@ -101,7 +101,7 @@ struct Decode {
     std::fill(scores + keys, scores + end, -std::numeric_limits<float>::infinity());
     Vec total{};
     for (int64_t j = 0; j < end; j += kLanes) {
-      const Vec weight = simd::exp2(simd::load(scores + j) - largest);
+      const Vec weight = cpu::exp2(simd::load(scores + j) - largest);
       total += weight;
       simd::store(scores + j, weight);
     }
@@ -180,4 +180,4 @@ template void decode(Cpu&, float*, float*, const float*, const float*, const flo
 template void decode(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*, const int32_t*,
                      const SkaDims&);
 
-}  // namespace rodimus::ska
+}  // namespace rodimus::cpu::ska

@@ -4,7 +4,7 @@
 
 #include "kernels/ska.h"
 
-namespace rodimus::ska {
+namespace rodimus::cpu::ska {
 
 // Up to this many queries packing the keys into tiles costs more than it saves.
 inline constexpr int64_t kDecodeQueries = 2;
@@ -14,4 +14,4 @@ template <class T>
 void decode(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
             const SkaDims& dims);
 
-}  // namespace rodimus::ska
+}  // namespace rodimus::cpu::ska

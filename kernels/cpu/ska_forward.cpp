@@ -13,7 +13,7 @@
 #include "kernels/parallel.h"
 
 namespace rodimus {
-namespace ska {
+namespace cpu::ska {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
@@ -39,7 +39,7 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
   const float tile_largest = simd::reduce_max(top);
   if (tile_largest > largest) {
     if (largest > kMinusInfinity) {
-      const Vec shrink = simd::exp2(simd::broadcast(largest - tile_largest));
+      const Vec shrink = cpu::exp2(simd::broadcast(largest - tile_largest));
       sum *= shrink;
       for (int64_t d = 0; d < width; d += kLanes) simd::store(o + d, simd::load(o + d) * shrink);
     }
@@ -49,7 +49,7 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
   const float shift = largest;
   Vec tile_sum{};
   for (int64_t j = begin; j < end; j += kLanes) {
-    const Vec weight = simd::exp2(simd::load(s + j) - shift);
+    const Vec weight = cpu::exp2(simd::load(s + j) - shift);
     tile_sum += weight;
     simd::store(s + j, weight);
   }
@@ -139,11 +139,12 @@ struct Forward {
 };
 
 }  // namespace
-}  // namespace ska
+}  // namespace cpu::ska
 
 template <class T>
 void ska_forward(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v,
                  const int32_t* starts, SkaDims dims) {
+  using namespace cpu;
   dims = ska::checked(dims, starts);
   if (dims.B == 0 || dims.T == 0) return;
   if (dims.T <= ska::kDecodeQueries) {

@@ -12,7 +12,7 @@
 #include "kernels/simd.h"
 #include "kernels/ska.h"
 
-namespace rodimus::ska {
+namespace rodimus::cpu::ska {
 
 using simd::kLanes;
 using simd::Vec;
@@ -147,4 +147,4 @@ inline SkaDims checked(SkaDims dims, const int32_t* starts) {
   return dims;
 }
 
-}  // namespace rodimus::ska
+}  // namespace rodimus::cpu::ska

@@ -12,7 +12,8 @@
 namespace rodimus {
 namespace {
 
-using namespace ddts;
+using namespace cuda;
+using namespace cuda::ddts;
 
 // Backward, the part that sums over value columns: one block per (sequence, pair of chunks, slice
 // of keys) goes through all value columns in order and keeps

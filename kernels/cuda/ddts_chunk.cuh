@@ -11,7 +11,7 @@
 
 #include "kernels/cuda/ddts_tiles.cuh"
 
-namespace rodimus::ddts {
+namespace rodimus::cuda::ddts {
 
 inline constexpr int kOperandImage = kChunk * kSlice;         // elements
 inline constexpr int kScoreImage = kSub * kSub;               // elements of one 16x16 block
@@ -233,4 +233,4 @@ __global__ void __launch_bounds__(kRecordThreads)
     ptx::stg128(record + layout.scores() + i, ptx::lds128(ptx::smem_u32(sm.scores + i)));
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cuda::ddts

@@ -8,7 +8,8 @@
 namespace rodimus {
 namespace {
 
-using namespace ddts;
+using namespace cuda;
+using namespace cuda::ddts;
 
 constexpr int kTokenThreads = 64;
 

@@ -11,7 +11,7 @@
 
 #include "kernels/cuda/dev.cuh"
 
-namespace rodimus::ddts {
+namespace rodimus::cuda::ddts {
 
 inline constexpr int kChunk = 64;  // tokens
 inline constexpr int kSub = 16;    // tokens of a sub-chunk, rows and columns of a fragment
@@ -194,4 +194,4 @@ __device__ __forceinline__ void load_columns(T* image, const T* from, int rows, 
   }
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cuda::ddts

@@ -14,7 +14,7 @@
 #include "kernels/cuda/runtime.h"
 #include "kernels/ddts.h"
 
-namespace rodimus::ddts {
+namespace rodimus::cuda::ddts {
 
 inline constexpr int kWarpColumns = kSub;
 inline constexpr int kPair = 2;             // chunks between two checkpoints
@@ -337,4 +337,4 @@ void launch_walk(const Cuda& gpu, const Walk<T>& walk, DdtsDims dims) {
                            : launch_walk<T, 2, kWalks>(gpu, walk, dims);
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cuda::ddts

@@ -11,7 +11,7 @@
 
 #include "kernels/cuda/ddts_chunk.cuh"
 
-namespace rodimus::ddts {
+namespace rodimus::cuda::ddts {
 
 // Gradients that the products leave in shared memory, of one chunk and slice of keys; matrices as
 // images.
@@ -207,4 +207,4 @@ __device__ __forceinline__ void backward_within(const InputGradients<T>& out,
   }
 }
 
-}  // namespace rodimus::ddts
+}  // namespace rodimus::cuda::ddts

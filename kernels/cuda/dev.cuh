@@ -29,7 +29,7 @@
 #define DYN_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
-namespace rodimus::dev {
+namespace rodimus::cuda::dev {
 
 #ifdef RODIMUS_SIMT
 using simt::launch;
@@ -93,4 +93,4 @@ inline const __nv_bfloat16* cuda_bf16(const bf16* x) {
 }
 inline __nv_bfloat16* cuda_bf16(bf16* x) { return reinterpret_cast<__nv_bfloat16*>(x); }
 
-}  // namespace rodimus::dev
+}  // namespace rodimus::cuda::dev

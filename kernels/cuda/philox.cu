@@ -10,6 +10,8 @@
 namespace rodimus {
 namespace {
 
+using namespace cuda;
+
 constexpr int kThreads = 128;
 
 struct Words {

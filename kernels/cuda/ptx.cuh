@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace rodimus::ptx {
+namespace rodimus::cuda::ptx {
 
 #ifndef RODIMUS_SIMT
 
@@ -263,4 +263,4 @@ inline void bar_sync(int id, int threads, Where where = Where::current()) {
 
 #endif
 
-}  // namespace rodimus::ptx
+}  // namespace rodimus::cuda::ptx

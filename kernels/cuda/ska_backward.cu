@@ -11,7 +11,7 @@
 #include "kernels/memory.h"
 
 namespace rodimus {
-namespace ska_cuda {
+namespace cuda::ska {
 namespace {
 
 constexpr int kWarps = 8, kRows = 32;
@@ -51,12 +51,13 @@ __global__ void __launch_bounds__(32 * kWarps)
 }
 
 }  // namespace
-}  // namespace ska_cuda
+}  // namespace cuda::ska
 
 template <class T>
 void ska_backward(Cuda& gpu, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
                   const T* o, const float* lse, const int32_t* starts, SkaDims dims) {
-  using namespace ska_cuda;
+  using namespace cuda;
+  using namespace cuda::ska;
   dims = ska_checked(dims, starts != nullptr);
   if (dims.B == 0 || dims.Tk == 0) return;
   const Shape shape = shape_of<T>(dims, {dq, dk, dv, d_o, q, k, v, o});

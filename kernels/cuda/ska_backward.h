@@ -4,7 +4,7 @@
 #include "kernels/cuda/ska_host.h"
 #include "kernels/cuda/ska_query_rows.cuh"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 
 template <class T>
 struct BackwardArgs {
@@ -33,4 +33,4 @@ struct Slope {
   }
 };
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

@@ -4,7 +4,7 @@
 // d_o, dk += ds^T q. A warp holds 16 keys, and all columns of dk and dv or, for wide heads, a part.
 #include "kernels/cuda/ska_backward.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 namespace {
 
 template <class Element, int Dim_, int KeyWarps_, int ColumnWarps_, int Queries_>
@@ -220,4 +220,4 @@ void backward_keys(Cuda& gpu, const BackwardArgs<T>& args) {
 template void backward_keys(Cuda&, const BackwardArgs<float>&);
 template void backward_keys(Cuda&, const BackwardArgs<bf16>&);
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

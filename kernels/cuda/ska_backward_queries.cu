@@ -2,7 +2,7 @@
 // pass: s = q k^T, dp = d_o v^T, ds = p (dp - delta), dq += ds k.
 #include "kernels/cuda/ska_backward.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 namespace {
 
 template <class G>
@@ -111,4 +111,4 @@ void backward_queries(Cuda& gpu, const BackwardArgs<T>& args) {
 template void backward_queries(Cuda&, const BackwardArgs<float>&);
 template void backward_queries(Cuda&, const BackwardArgs<bf16>&);
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

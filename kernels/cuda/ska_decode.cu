@@ -6,7 +6,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/ska_host.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 namespace {
 
 constexpr int kMaxSplits = 32;  // one for each lane
@@ -58,4 +58,4 @@ template void combine_splits(Cuda&, float*, float*, const float*, const float*, 
 template void combine_splits(Cuda&, bf16*, float*, const float*, const float*, int, int64_t,
                              const Shape&);
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

@@ -14,7 +14,7 @@
 #include "kernels/ska.h"
 
 namespace rodimus {
-namespace ska_cuda {
+namespace cuda::ska {
 namespace {
 
 template <class T>
@@ -202,22 +202,22 @@ void launch_forward(Cuda& gpu, ForwardArgs<typename G::T> args, int64_t B) {
 
 }  // namespace
 
-}  // namespace ska_cuda
+}  // namespace cuda::ska
 
 template <class T>
 void ska_forward(Cuda& gpu, T* o, float* lse, const T* q, const T* k, const T* v,
                  const int32_t* starts, SkaDims dims) {
   dims = ska_checked(dims, starts != nullptr);
   if (dims.B == 0 || dims.T == 0) return;
-  const ska_cuda::Shape shape = ska_cuda::shape_of<T>(dims, {o, q, k, v});
-  ska_cuda::ForwardArgs<T> args{};
+  const cuda::ska::Shape shape = cuda::ska::shape_of<T>(dims, {o, q, k, v});
+  cuda::ska::ForwardArgs<T> args{};
   args.in = {q, k, v, starts, shape};
   args.o = o;
   args.lse = lse;
   args.all_rows = dims.B * dims.T * dims.H;
-  args.scale = ska_cuda::kLog2e / std::sqrt(static_cast<float>(dims.D));
-  ska_cuda::with_dim(dims.D, [&](auto dim) {
-    ska_cuda::launch_forward<ska_cuda::Geometry<T, dim.value>>(gpu, args, dims.B);
+  args.scale = cuda::ska::kLog2e / std::sqrt(static_cast<float>(dims.D));
+  cuda::ska::with_dim(dims.D, [&](auto dim) {
+    cuda::ska::launch_forward<cuda::ska::Geometry<T, dim.value>>(gpu, args, dims.B);
   });
 }
 

@@ -10,7 +10,7 @@
 #include "kernels/cuda/ska_tiles.cuh"
 #include "kernels/ska.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 
 inline constexpr int64_t kMaxDim = 256;
 // Wherever all keys are seen a window of this many is as good; sums with positions fit an int.
@@ -52,4 +52,4 @@ template <class T>
 void combine_splits(Cuda& gpu, T* o, float* lse, const float* split_o, const float* split_lse,
                     int splits, int64_t B, const Shape& shape);
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/ska_host.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 
 template <class Element, int Dim_, int Warps_, int HeadsPerWarp_, int Keys_>
 struct QueryGeometry {
@@ -172,4 +172,4 @@ struct RowMask {
   }
 };
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

@@ -10,7 +10,7 @@
 #include "kernels/cuda/dev.cuh"
 #include "kernels/dtype.h"
 
-namespace rodimus::ska_cuda {
+namespace rodimus::cuda::ska {
 
 constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -301,4 +301,4 @@ __device__ __forceinline__ void store_fragments(Tile<T, Dim> way, const float (&
   way.template store<8 * N>(first, shape, target);
 }
 
-}  // namespace rodimus::ska_cuda
+}  // namespace rodimus::cuda::ska

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace rodimus {
+namespace rodimus::cpu {
 namespace {
 
 CpuFeatures bit_of(const std::string& wanted) {
@@ -64,4 +64,4 @@ TEST(MachineDeathTest, AllNamesFit) {
 #endif
 
 }  // namespace
-}  // namespace rodimus
+}  // namespace rodimus::cpu

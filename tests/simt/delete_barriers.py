@@ -33,7 +33,7 @@ import tomllib
 from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BARRIER = re.compile(r"\b(?:(?:rodimus::)?ptx::)?"
+BARRIER = re.compile(r"\b(?:(?:(?:rodimus::)?cuda::)?ptx::)?"
                      r"(?:__syncthreads|__syncwarp|cp_wait\s*<[^;]*?>|cp_commit|bar_sync)"
                      r"\s*\([^;]*?\)\s*;")
 SUFFIXES = {".cu", ".cuh", ".h"}

@@ -4,6 +4,8 @@
 
 namespace rodimus::gate {
 
+using namespace cuda;
+
 // Eight products and a static array of 2048 bytes.
 __global__ void __launch_bounds__(64) good_kernel(float* d, const uint32_t* a, int n) {
   SHARED_ARRAY(float, shared, 512);

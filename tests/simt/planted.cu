@@ -7,6 +7,8 @@
 namespace rodimus::planted {
 namespace {
 
+using namespace cuda;
+
 template <Bug bug>
 __device__ __forceinline__ float warp_sum(float value) {
   if (bug == Bug::partial_shuffle && (threadIdx.x & 31) >= 16) return value;

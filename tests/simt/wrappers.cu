@@ -8,6 +8,8 @@
 namespace rodimus::wrappers {
 namespace {
 
+using namespace cuda;
+
 // Element i of this lane's `count` elements.
 __device__ __forceinline__ int64_t at(int count, int i) {
   return static_cast<int64_t>(threadIdx.x) * count + i;

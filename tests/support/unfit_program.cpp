@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/machine.h"
 
-namespace rodimus {
+namespace rodimus::cpu {
 constinit const CpuFeatures cpu_features_built_for = CpuFeatures{1} << 31;
 }
 

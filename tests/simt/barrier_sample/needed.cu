@@ -4,6 +4,8 @@
 namespace rodimus::barrier_sample {
 namespace {
 
+using namespace cuda;
+
 __global__ void __launch_bounds__(kThreads) reverse_plus_sum_kernel(const float* in, float* out) {
   SHARED_ARRAY(float, values, kThreads);
   SHARED_ARRAY(float, reversed, kThreads);
