@@ -79,8 +79,13 @@ Cuda open_gpu(const Communicator& communicator);
 // when a call fails; other ranks may then be waiting, so the job must be ended (abort()).
 std::unique_ptr<Communicator> make_nccl(Communicator& control, const Cuda& gpu);
 
-// How many processes the launcher says it started; 0 without a launcher.
+// How many processes the launcher says it started; 0 without a launcher. This and the next two
+// throw Error when a variable of a launcher (Open MPI, MPICH, Slurm) holds no number.
 int64_t ranks_by_launcher();
+
+// This process's rank as the launcher put it into the environment; 0 without a launcher. For
+// messages before (or without) a communicator.
+int launcher_rank();
 
 // True when an MPI launcher (Open MPI, MPICH, Slurm PMI/PMIx) started this process: the environment
 // says so.

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -27,11 +26,6 @@ void check_mpi(int code, const char* call) {
   int length = 0;
   if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) length = 0;
   fail(call, ": ", std::string(text, static_cast<size_t>(length)), " (code ", code, ")");
-}
-
-int64_t number_from_environment(const char* name) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? 0 : std::atoll(text);
 }
 
 template <class T>
@@ -240,21 +234,6 @@ class Mpi final : public Communicator {
 
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv) {
   return std::make_unique<Mpi>(argc, argv);
-}
-
-// Not SLURM_NTASKS: sbatch sets it for the script itself, where no launcher has run yet.
-int64_t ranks_by_launcher() {
-  int64_t ranks = 0;
-  for (const char* name :
-       {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
-    ranks = std::max(ranks, number_from_environment(name));
-  }
-  return ranks;
-}
-
-bool launched_by_mpi() {
-  return ranks_by_launcher() > 0 || std::getenv("PMIX_RANK") != nullptr ||
-         std::getenv("PMI_RANK") != nullptr;
 }
 
 }  // namespace rodimus

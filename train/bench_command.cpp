@@ -6,6 +6,7 @@
 #include "train/bench.h"
 #include "train/commands.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 
 namespace rodimus {
 namespace {
@@ -41,22 +42,25 @@ void add_bench_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand(
       "bench", "Time the machine and a training step, or generation, op by op; needs no data");
-  command->add_option("config", arguments->config, "TOML file, see configs/")->required();
+  command->add_option("config", arguments->config, "TOML file, see configs/")
+      ->required()
+      ->check(not_empty());
   command
       ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(not_empty());
   command
       ->add_option("--steps", arguments->steps,
                    "Steps to time, of which the median is shown (default: 5; 50 tokens with "
                    "--decode)")
-      ->check(CLI::Range(1, 1000000));
+      ->check(integer_in(1, 1000000));
   command->add_option("--warmup", arguments->bench.warmup, "Steps before the first timed one")
-      ->check(CLI::Range(0, 1000000))
+      ->check(integer_in(0, 1000000))
       ->capture_default_str();
   command->add_flag("--decode", arguments->bench.decode,
                     "Generation of single tokens at positions 1k and 64k instead of training");
   command->add_option("--threads", arguments->threads, "Threads per rank; 0: run.threads")
-      ->check(CLI::Range(0, 4096))
+      ->check(integer_in(0, 4096))
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(

@@ -1,13 +1,12 @@
 #include "train/cli.h"
 
 #include <chrono>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <thread>
 #include <vector>
 
-#include "kernels/check.h"
+#include "dist/communicator.h"
 #include "train/nearest.h"
 
 namespace rodimus {
@@ -59,15 +58,16 @@ void print_error(std::ostream& err, const std::string& message) {
   err << concat("rodimus: error: ", one_line(message), "\n") << std::flush;
 }
 
-int launcher_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
-    if (const char* rank = std::getenv(name)) return std::atoi(rank);
-  return 0;
-}
-
 int run_command_line(int argc, const char* const* argv, std::span<const AddCommand> commands,
                      std::ostream& out, std::ostream& err) {
-  const bool prints = launcher_rank() == 0;
+  bool prints = true;
+  try {
+    prints = launcher_rank() == 0;
+    launched_by_mpi();
+  } catch (const Error& error) {  // a variable of a launcher that no launcher wrote
+    print_error(err, error.what());
+    return 1;
+  }
   CLI::App app("Trains Rodimus and Rodimus+ language models (arXiv:2410.06577).", "rodimus");
   app.set_version_flag("--version", "rodimus " RODIMUS_VERSION, "Print the version and exit");
   app.require_subcommand(1);

@@ -20,8 +20,4 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
 // "rodimus: error: <message>" as one line, flushed.
 void print_error(std::ostream& err, const std::string& message);
 
-// This process's rank as Open MPI, MPICH or Slurm put it into the environment; 0 without a
-// launcher. For messages before (or without) a communicator.
-int launcher_rank();
-
 }  // namespace rodimus

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <array>
 
 namespace rodimus {
 
@@ -14,5 +15,9 @@ void add_generate_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
+
+inline constexpr std::array<void (*)(CLI::App&), 7> kCommands = {
+    add_tokenize_command, add_train_command, add_eval_command, add_generate_command,
+    add_inspect_command,  add_bench_command, add_plan_command};
 
 }  // namespace rodimus

@@ -4,6 +4,7 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -41,6 +42,14 @@ std::string found(const toml::node& node) {
   }
 }
 
+// What --set takes for a string because TOML has no such integer.
+bool beyond_64_bits(const std::string& text) {
+  int64_t ignored = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, ignored);
+  return error == std::errc::result_out_of_range && rest == end;
+}
+
 // Assigns one node to one field. `where` begins every error: "file.toml:3".
 struct Assign {
   const ConfigField& field;
@@ -48,6 +57,10 @@ struct Assign {
   const std::string& where;
 
   [[noreturn]] void wrong_type() const {
+    if (const auto* text = node.as_string(); text && beyond_64_bits(text->get())) {
+      fail(where, ": ", field.key(), " = ", shortened(text->get()), ", expected ", field.expected(),
+           " (TOML integers have 64 bits with sign)");
+    }
     fail(where, ": ", field.key(), " is ", found(node), ", expected ", field.expected());
   }
   void check_range(double value) const {
@@ -212,7 +225,7 @@ std::optional<toml::table> as_toml_value(const std::string& text) {
 }
 
 void apply_override(const std::string& argument, const std::vector<ConfigField>& fields) {
-  const std::string where = "--set " + one_line(argument);
+  const std::string where = "--set " + shortened(argument);
   const size_t equals = argument.find('=');
   const std::string key = trimmed(argument.substr(0, equals));
   const size_t dot = key.find('.');

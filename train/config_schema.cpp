@@ -12,6 +12,8 @@ namespace {
 
 const std::array<std::string, 5> kSections = {"model", "data", "optimizer", "run", "checkpoint"};
 
+constexpr double kMostInteger = 0x1p63;  // 2^63 - 1, the largest integer of TOML, as a double
+
 ConfigRange at_least(double low) { return {.low = low}; }
 ConfigRange above(double low) { return {.low = low, .low_open = true}; }
 ConfigRange between(double low, double high) { return {.low = low, .high = high}; }
@@ -26,6 +28,7 @@ template <class... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
 std::string short_number(double x) {
+  if (x == kMostInteger) return "2^63 - 1";
   const bool whole = x == std::floor(x) && std::abs(x) < 1e15;
   return whole ? std::to_string(static_cast<int64_t>(x)) : toml_number(x);
 }
@@ -112,7 +115,7 @@ void add_run(Section s, RunConfig& c) {
            "sequences per optimizer step, over all ranks");
   s.number("micro_batch", &c.micro_batch, count_from(0),
            "sequences per forward pass and rank; 0 = global_batch / ranks");
-  s.number("seed", &c.seed, at_least(0), "of initialisation and data order");
+  s.number("seed", &c.seed, between(0, kMostInteger), "of initialisation and data order");
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
          "type of matrix products; auto = bf16 where the device multiplies it in hardware");
   s.text("device", &c.device, {"auto", "cpu", "cuda"},

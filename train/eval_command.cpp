@@ -9,6 +9,7 @@
 #include "train/evaluate.h"
 #include "train/load_model.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 #include "train/placement.h"
 #include "train/run_data.h"
 #include "train/signals.h"
@@ -103,31 +104,38 @@ void add_eval_command(CLI::App& app) {
   command
       ->add_option("--checkpoint", arguments->checkpoint,
                    "A checkpoint, or a run (its newest sound checkpoint)")
-      ->required();
-  command->add_option("--data", arguments->data, "Shards or folders; default: data.val of the run");
-  command->add_option("--tokenizer", arguments->tokenizer,
-                      "SentencePiece model, for bits per byte; default: the run's");
+      ->required()
+      ->check(not_empty());
+  command->add_option("--data", arguments->data, "Shards or folders; default: data.val of the run")
+      ->check(not_empty());
+  command
+      ->add_option("--tokenizer", arguments->tokenizer,
+                   "SentencePiece model, for bits per byte; default: the run's")
+      ->check(not_empty());
   command
       ->add_option("--mode", arguments->mode,
                    "windows: pieces of seq_len tokens, each from an empty state, as in training; "
                    "documents: whole "
                    "documents with carried state")
-      ->check(CLI::IsMember({"windows", "documents"}))
+      ->check(one_of({"windows", "documents"}))
       ->capture_default_str();
   command->add_option("--seq-len", arguments->seq_len, "Window length; default: the run's")
-      ->check(CLI::PositiveNumber);
+      ->check(integer_in(1, kMaxSize));
   command
       ->add_option("--micro-batch", arguments->micro_batch,
                    "Windows per forward pass; default: the run's")
-      ->check(CLI::PositiveNumber);
+      ->check(integer_in(1, kMaxSize));
   command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--compute", arguments->compute, "f32, bf16 or auto")->capture_default_str();
-  command->add_option("--device", arguments->device, "Where the model runs")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(integer_in(0));
+  command->add_option("--compute", arguments->compute, "Type of matrix products")
+      ->check(one_of({"auto", "f32", "bf16"}))
       ->capture_default_str();
-  command->add_option("--threads", arguments->threads,
-                      "Threads per rank; 0: all cores of the rank");
+  command->add_option("--device", arguments->device, "Where the model runs")
+      ->check(one_of({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--threads", arguments->threads, "Threads per rank; 0: all cores of the rank")
+      ->check(integer_in(0, 4096))
+      ->capture_default_str();
   command->add_flag("--no-verify", arguments->no_verify,
                     "Do not read all shards for their checksums first");
   command->add_flag("--json", arguments->json, "Print one JSON object");

@@ -14,6 +14,7 @@
 #include "train/generate.h"
 #include "train/load_model.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 #include "train/placement.h"
 #include "train/signals.h"
 
@@ -104,36 +105,45 @@ void add_generate_command(CLI::App& app) {
   command
       ->add_option("--checkpoint", options->checkpoint,
                    "a folder step_..., or a run folder: its newest sound checkpoint")
-      ->required();
+      ->required()
+      ->check(not_empty());
   CLI::Option* prompt = command->add_option("--prompt", options->prompt,
                                             "text to continue (default: a new document)");
   command->add_option("--ids", options->ids, "the prompt as token ids, separated by commas")
       ->delimiter(',')
+      ->check(integer_in(0, INT32_MAX))
       ->excludes(prompt);
   command->add_option("--tokens", generate.max_tokens, "most tokens to generate")
-      ->check(CLI::PositiveNumber)
+      ->check(integer_in(1))
       ->capture_default_str();
   command
       ->add_option("--temperature", generate.sampling.temperature,
                    "divides the logits; 0: always the most likely token")
+      ->check(number_in({.low = 0}))
       ->capture_default_str();
   command->add_option("--top-k", generate.sampling.top_k, "only the k most likely tokens; 0: all")
+      ->check(integer_in(0))
       ->capture_default_str();
   command
       ->add_option("--top-p", generate.sampling.top_p,
                    "only the fewest tokens whose probabilities reach p")
+      ->check(number_in({.low = 0, .high = 1, .above = true}))
       ->capture_default_str();
-  command->add_option("--seed", generate.seed, "same seed, same text")->capture_default_str();
-  command->add_option("--tokenizer", options->tokenizer,
-                      "SentencePiece model (default: that of the run)");
+  command->add_option("--seed", generate.seed, "same seed, same text")
+      ->check(any_seed())
+      ->capture_default_str();
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "SentencePiece model (default: that of the run)")
+      ->check(not_empty());
   command->add_option("--compute", options->compute, "type of matrix products: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(one_of({"f32", "bf16"}))
       ->capture_default_str();
   command->add_option("--device", options->device, "where the model runs")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(one_of({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::Range(0, 4096))
+      ->check(integer_in(0, 4096))
       ->capture_default_str();
   command->footer(
       "Example:\n"

@@ -8,6 +8,7 @@
 #include "train/commands.h"
 #include "train/inspect.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 
 namespace rodimus {
 namespace {
@@ -37,7 +38,7 @@ void add_inspect_command(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand(
       "inspect", "Show and verify a checkpoint, a run, shards, a tokenizer or a configuration");
-  command->add_option("path", *path, "what to look at")->required();
+  command->add_option("path", *path, "what to look at")->required()->check(not_empty());
   command->add_flag("--json", *json, "print JSON");
   command->footer(
       "Example:\n"

@@ -5,6 +5,7 @@
 
 #include "train/commands.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 #include "train/plan.h"
 
 namespace rodimus {
@@ -23,19 +24,25 @@ void add_plan_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand(
       "plan", "Model a run on GPUs: memory, least step time and what bounds it; needs no GPU");
-  command->add_option("config", arguments->config, "TOML file, see configs/")->required();
+  command->add_option("config", arguments->config, "TOML file, see configs/")
+      ->required()
+      ->check(not_empty());
   command
       ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(not_empty());
   command->add_option("--gpus", arguments->plan.gpus, "How many, one rank each")
-      ->check(CLI::Range(1, 1000000))
+      ->check(integer_in(1, 1000000))
       ->capture_default_str();
-  std::string names;
-  for (const GpuSheet& sheet : gpu_sheets()) names += (names.empty() ? "" : ", ") + sheet.name;
-  command->add_option("--gpu", arguments->plan.gpu, "Which: " + names)->capture_default_str();
+  std::vector<std::string> names;
+  for (const GpuSheet& sheet : gpu_sheets()) names.push_back(sheet.name);
+  command->add_option("--gpu", arguments->plan.gpu, "Which")
+      ->check(one_of(names))
+      ->capture_default_str();
   command
       ->add_option("--network", arguments->plan.network_gbit_per_s,
                    "Gbit/s of one GPU to other nodes, each way")
+      ->check(number_in({.low = 0, .above = true}))
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(

@@ -8,6 +8,7 @@
 #include "data/tokenize.h"
 #include "train/commands.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 
 namespace rodimus {
 namespace {
@@ -61,20 +62,26 @@ void add_tokenize_command(CLI::App& app) {
   command
       ->add_option("--input", options->source.inputs,
                    "text or .jsonl files, folders, or - for standard input")
-      ->required();
+      ->required()
+      ->check(not_empty());
   command->add_option("--out", options->out, "folder for the shards and tokenizer.model")
-      ->required();
+      ->required()
+      ->check(not_empty());
   command
       ->add_option("--extensions", options->source.extensions,
                    "which files of a folder to read, by the end of their names")
       ->delimiter(',')
+      ->check(not_empty())
       ->capture_default_str();
-  command->add_option("--separator", options->source.separator,
-                      "cut text files into documents at this text, e.g. '\\n\\n' or "
-                      "'<|endoftext|>' (default: a file is a document)");
+  command
+      ->add_option("--separator", options->source.separator,
+                   "cut text files into documents at this text, e.g. '\\n\\n' or "
+                   "'<|endoftext|>' (default: a file is a document)")
+      ->check(not_empty());
   command->add_flag("--jsonl", options->source.jsonl,
                     "read every input as JSON lines, whatever its name");
   command->add_option("--json-field", options->source.json_field, "the field with the text")
+      ->check(not_empty())
       ->capture_default_str();
   command
       ->add_option_function<std::string>(
@@ -85,38 +92,47 @@ void add_tokenize_command(CLI::App& app) {
                                                                  : InvalidUtf8::error;
           },
           "error: stop; skip: drop the document; replace: put U+FFFD")
-      ->check(CLI::IsMember({"error", "skip", "replace"}))
+      ->check(one_of({"error", "skip", "replace"}))
       ->default_str("error");
-  command->add_option("--tokenizer", options->tokenizer,
-                      "an existing SentencePiece model (default: train one on the input)");
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "an existing SentencePiece model (default: train one on the input)")
+      ->check(not_empty());
   command->add_option("--vocab-size", options->training.vocab_size, "tokens to train")
+      ->check(integer_in(300, INT32_MAX))
       ->capture_default_str();
-  command->add_option("--model-type", options->training.model_type, "bpe or unigram")
+  command->add_option("--model-type", options->training.model_type, "kind of tokenizer to train")
+      ->check(one_of({"bpe", "unigram"}))
       ->capture_default_str();
   command
       ->add_option("--character-coverage", options->training.character_coverage,
                    "share of the characters that get tokens; the others stay bytes")
+      ->check(number_in({.low = 0.98, .high = 1}))  // what SentencePiece takes
       ->capture_default_str();
   command
       ->add_option("--user-symbols", options->training.user_symbols,
                    "texts that always are one token, e.g. '<|user|>'")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(not_empty());
   command
       ->add_option("--training-bytes", options->training_bytes,
                    "text to train the tokenizer on, about")
+      ->check(integer_in(1))
       ->capture_default_str();
   command
       ->add_option("--val-fraction", options->val_fraction,
                    "share of the documents set aside for validation")
+      ->check(number_in({.low = 0, .high = 1, .below = true}))
       ->capture_default_str();
   command->add_option("--seed", options->seed, "chooses the validation documents")
+      ->check(any_seed())
       ->capture_default_str();
   command->add_flag_callback(
       "--no-eos", [options] { options->append_eos = false; },
       "do not end documents with the EOS token");
   command->add_flag("--force", options->force, "replace the shards of an earlier run");
   command->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::Range(0, kMaxTokenizeThreads))
+      ->check(integer_in(0, kMaxTokenizeThreads))
       ->capture_default_str();
   command->add_flag_callback(
       "--no-progress", [options] { options->progress = false; }, "no progress on stderr");

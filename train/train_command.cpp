@@ -4,6 +4,7 @@
 #include "dist/communicator.h"
 #include "train/commands.h"
 #include "train/mpi_session.h"
+#include "train/option_checks.h"
 #include "train/trainer.h"
 
 namespace rodimus {
@@ -23,14 +24,17 @@ void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
       app.add_subcommand("train", "Train a model; start it with mpirun to use several ranks");
-  command->add_option("config", arguments->config, "TOML file, see configs/ and docs/config.md");
+  command->add_option("config", arguments->config, "TOML file, see configs/ and docs/config.md")
+      ->check(not_empty());
   command
       ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(not_empty());
   command
       ->add_option("--resume", arguments->resume,
                    "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
                    "checkpoint or a run")
+      ->check(not_empty())
       ->capture_default_str();
   command->add_flag("--allow-other-data", arguments->other_data,
                     "Go on from a checkpoint although data.train has changed");

@@ -120,7 +120,7 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
       // Impossible values.
       {"[run]\nsteps = 0", nullptr, {"c.toml:6", "run.steps = 0", "in [1, 2147483647]"}},
       {"[run]\nsteps = -3", nullptr, {"run.steps = -3", "in [1, "}},
-      {"[run]\nseed = -1", nullptr, {"run.seed = -1", "at least 0"}},
+      {"[run]\nseed = -1", nullptr, {"run.seed = -1", "in [0, 2^63 - 1]"}},
       {"[run]\nthreads = 99999999999", nullptr, {"run.threads = 99999999999", "[0, 4096]"}},
       {"[run]\nglobal_batch = 0", nullptr, {"run.global_batch = 0"}},
       {"[run]\nmicro_batch = -1", nullptr, {"run.micro_batch = -1"}},

@@ -1,0 +1,37 @@
+// What the options of all commands accept. The parser's own conversions take -1 for 2^64 - 1, 010
+// for 8, and nan and inf for numbers; every option has one of these checks instead, so a bad value
+// is one line that names flag, value and what was expected.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace rodimus {
+
+inline constexpr int64_t kMostInt64 = std::numeric_limits<int64_t>::max();
+
+// A decimal integer in [low, high], all of the text.
+CLI::Validator integer_in(int64_t low, int64_t high = kMostInt64);
+// A decimal integer in [0, 2^64 - 1]: any seed of our generators.
+CLI::Validator any_seed();
+
+// A finite decimal number; `above`: low itself is excluded, `below`: high is.
+struct NumberRange {
+  double low = -std::numeric_limits<double>::max();
+  double high = std::numeric_limits<double>::max();
+  bool above = false, below = false;
+};
+CLI::Validator number_in(NumberRange range);
+
+CLI::Validator one_of(std::vector<std::string> choices);
+
+// Something was written: an empty path or name is an unset variable of a shell script.
+CLI::Validator not_empty();
+
+// "0", "-3", "2^31 - 1": bounds of the types in the form in which people know them.
+std::string readable_bound(int64_t bound);
+
+}  // namespace rodimus
