@@ -32,8 +32,8 @@ double unit_hash(uint64_t seed, uint64_t index, uint64_t stream) {
 constexpr uint64_t kValidationStream = 1, kTrainingStream = 2;
 
 void check_options(const TokenizeOptions& options) {
-  if (options.threads < 0 || options.threads > kMaxTokenizeThreads) {
-    fail("--threads ", options.threads, " must be in [0, ", kMaxTokenizeThreads, "]");
+  if (options.threads < 1 || options.threads > kMaxTokenizeThreads) {
+    fail("--threads ", options.threads, " must be in [1, ", kMaxTokenizeThreads, "]");
   }
   if (!(options.val_fraction >= 0 && options.val_fraction < 1)) {
     fail("--val-fraction ", options.val_fraction, " must be at least 0 and below 1");
@@ -142,8 +142,7 @@ bool in_validation(uint64_t index, uint64_t seed, double val_fraction) {
 TokenizeResult tokenize(const TokenizeOptions& options) {
   check_options(options);
   prepare_folder(options);
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  std::vector<WordCache> caches(static_cast<size_t>(options.threads > 0 ? options.threads : cores));
+  std::vector<WordCache> caches(static_cast<size_t>(options.threads));
 
   TokenizeResult result;
   TextSource source(options.source);  // before the training: a wrong input shows at once

@@ -24,8 +24,8 @@ struct TokenizeOptions {
   uint64_t seed = 0;
   bool append_eos = true;  // after each document
   bool force = false;      // replace shards of an earlier run
-  int threads = 0;         // 0: all cores
-  bool progress = true;    // on stderr
+  int threads = 1;
+  bool progress = true;  // on stderr
 };
 
 struct TokenizeResult {

@@ -120,7 +120,8 @@ void add_run(Section s, RunConfig& c) {
          "type of matrix products; auto = bf16 where the device multiplies it in hardware");
   s.text("device", &c.device, {"auto", "cpu", "cuda"},
          "where the model runs; auto = a GPU per rank where the machine has them");
-  s.number("threads", &c.threads, between(0, 4096), "per rank; 0 = cores / ranks on this node");
+  s.number("threads", &c.threads, between(0, 4096),
+           "per rank; 0 = cores, or the CPU quota of the container if less, / ranks on this node");
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
   s.number("eval_every", &c.eval_every, count_from(0),
            "steps between evaluations; 0 = only at the end");

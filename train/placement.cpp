@@ -1,13 +1,16 @@
 #include "train/placement.h"
 
+#include <fmt/format.h>
 #include <omp.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 
 #include "kernels/device.h"
+#include "train/cpu_quota.h"
 
 namespace rodimus {
 namespace {
@@ -35,7 +38,8 @@ bool take_part(const cpu_set_t& all, int part, int local_rank) {
   return sched_setaffinity(0, sizeof(mine), &mine) == 0;
 }
 
-int available_threads(const Communicator& communicator) {
+// Cores for each rank, before the quota of a container.
+int available_cores(const Communicator& communicator) {
   const cpu_set_t own = mask_of(0);
   const int cores = std::max(1, CPU_COUNT(&own));
   if (!launched_by_mpi()) return cores;
@@ -48,8 +52,12 @@ int available_threads(const Communicator& communicator) {
 Cpu place_threads(int threads, const Communicator& communicator) {
   if (threads < 0 || threads > 4096)
     fail("run.threads = ", threads, ": must be 0 (automatic) to 4096");
-  const int available = available_threads(communicator);
-  const Cpu cpu{threads > 0 ? threads : available};
+  const int cores = available_cores(communicator), ranks = communicator.local_size();
+  const double quota = cpu_quota();
+  const std::string limited = describe_quota(quota, cores, ranks);
+  if (threads == 0 && !limited.empty() && communicator.rank() == 0)
+    fmt::print(stderr, "rodimus: {}\n", limited);
+  const Cpu cpu{threads > 0 ? threads : threads_within(quota, cores, ranks)};
   omp_set_num_threads(cpu.threads);
   omp_set_dynamic(0);
   return cpu;

@@ -12,8 +12,9 @@ namespace rodimus {
 // Where this rank computes. `device`: "cpu"; "cuda", a GPU of its machine, of which the
 // ranks take one each; "auto", that where the machine has one. The host threads of the rank in
 // either case: `threads` 0 is an equal share, among the ranks of this machine, of the cores that
-// the launcher itself may use. Open MPI binds every rank to one core unless told otherwise (for one
-// or two ranks); a rank that it bound so widens its own mask to its share. Masks that somebody
+// the launcher itself may use, and of the CPU quota of the container (cpu_quota.h), which rank 0
+// says on stderr where it is less. Open MPI binds every rank to one core unless told otherwise (for
+// one or two ranks); a rank that it bound so widens its own mask to its share. Masks that somebody
 // chose (--bind-to, srun --cpu-bind, taskset) are kept. Also sets OpenMP's number of threads.
 // Throws Error for threads < 0 or above 4096, without the GPU that was asked for, and with a GPU
 // that is too old.

@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "data/tokenize.h"
 #include "train/commands.h"
+#include "train/cpu_quota.h"
 #include "train/mpi_session.h"
 #include "train/option_checks.h"
 
@@ -35,6 +38,13 @@ std::string describe(const char* name, const TokenizeOptions& options, const Sha
 
 void run(TokenizeOptions options) {
   options.source.separator = unescape(options.source.separator);
+  if (options.threads == 0) {
+    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const double quota = cpu_quota();
+    const std::string limited = describe_quota(quota, cores, 1);
+    if (!limited.empty()) fmt::print(stderr, "rodimus: {}\n", limited);
+    options.threads = threads_within(quota, cores, 1);
+  }
   const TokenizeResult result = tokenize(options);
   const double megabytes =
       static_cast<double>(result.train.text_bytes + result.val.text_bytes) * 1e-6;
@@ -57,6 +67,7 @@ void run(TokenizeOptions options) {
 
 void add_tokenize_command(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
+  options->threads = 0;  // resolved in run()
   CLI::App* command = app.add_subcommand(
       "tokenize", "Turn text into token shards, training a tokenizer on the way");
   command
@@ -131,7 +142,9 @@ void add_tokenize_command(CLI::App& app) {
       "--no-eos", [options] { options->append_eos = false; },
       "do not end documents with the EOS token");
   command->add_flag("--force", options->force, "replace the shards of an earlier run");
-  command->add_option("--threads", options->threads, "0: all cores")
+  command
+      ->add_option("--threads", options->threads,
+                   "0: all cores that the container's CPU quota allows")
       ->check(integer_in(0, kMaxTokenizeThreads))
       ->capture_default_str();
   command->add_flag_callback(

@@ -9,6 +9,7 @@
 
 #include "data/progress.h"
 #include "kernels/reduce.h"
+#include "train/config_warnings.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
 #include "train/metrics.h"
@@ -99,6 +100,8 @@ Trainer::Trainer(Config config, const TrainOptions& options, const Place& place)
                 .recompute = config_.run.recompute,
                 .next = [this] { return to_tensors(ctx_.exec, loader_->next()); }});
   });
+  for (const std::string& line : config_warnings(config_, data_.train.get(), data_.val.get()))
+    note("warning: " + line);
   prepare_output(options);
 
   const double peak = config_.run.peak_gflops > 0 ? config_.run.peak_gflops
