@@ -34,6 +34,9 @@ std::string to_json(const ShardInfo& info) {
                          {"text_bytes", info.text_bytes},
                          {"bin_xxh64", hex64(info.bin_xxh64)},
                          {"idx_xxh64", hex64(info.idx_xxh64)}};
+  // Left out when unknown, as in the files of earlier versions.
+  if (info.text_words >= 0) json["text_words"] = info.text_words;
+  if (info.lossless) json["lossless"] = *info.lossless;
   json[kChecksum] = checksum_of(json);
   return json.dump(2) + "\n";
 }
@@ -59,6 +62,10 @@ std::optional<ShardInfo> read_shard_info(const std::filesystem::path& file) {
                      .documents = json.at("documents"),
                      .tokens = json.at("tokens"),
                      .text_bytes = json.at("text_bytes"),
+                     .text_words = json.value("text_words", int64_t{-1}),
+                     .lossless = json.contains("lossless")
+                                     ? std::optional(json.at("lossless").get<bool>())
+                                     : std::nullopt,
                      .bin_xxh64 = hash("bin_xxh64"),
                      .idx_xxh64 = hash("idx_xxh64")};
   } catch (const std::exception& error) {

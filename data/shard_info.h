@@ -16,7 +16,12 @@ struct ShardInfo {
   int32_t eos_id = -1;     // the token that ends each document; -1: none
   int64_t documents = 0;
   int64_t tokens = 0;
-  int64_t text_bytes = 0;  // of the original text: turns nats per token into bits per byte
+  // Of the original text, as it was read (without a BOM, with U+FFFD for repaired bytes), never of
+  // what a normalising tokenizer made of it: turns nats per token into bits per byte.
+  int64_t text_bytes = 0;
+  int64_t text_words = -1;  // its words as count_words() counts them; -1: unknown (older files)
+  // Whether every document decodes to its text; nothing: unknown (older files).
+  std::optional<bool> lossless = {};
   uint64_t bin_xxh64 = 0, idx_xxh64 = 0;
 
   bool operator==(const ShardInfo&) const = default;

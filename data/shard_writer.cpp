@@ -22,10 +22,12 @@ ShardWriter::ShardWriter(std::filesystem::path prefix, ShardInfo info)
       sizes_(prefix_.native() + ".sizes"),
       idx_(prefix_.native() + ".idx"),
       json_(prefix_.native() + ".json") {
-  info_.documents = info_.tokens = info_.text_bytes = 0;
+  info_.documents = info_.tokens = info_.text_bytes = info_.text_words = 0;
+  info_.lossless = true;
 }
 
-void ShardWriter::add_document(std::span<const int32_t> tokens, int64_t text_bytes) {
+void ShardWriter::add_document(std::span<const int32_t> tokens, int64_t text_bytes,
+                               int64_t text_words, std::optional<bool> lossless) {
   CHECK(!tokens.empty(), "ShardWriter: document ", info_.documents, " has no tokens");
   if (tokens.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
     fail("document ", info_.documents, " has ", tokens.size(),
@@ -45,6 +47,12 @@ void ShardWriter::add_document(std::span<const int32_t> tokens, int64_t text_byt
   ++info_.documents;
   info_.tokens += static_cast<int64_t>(tokens.size());
   info_.text_bytes += text_bytes;
+  info_.text_words = text_words < 0 || info_.text_words < 0 ? -1 : info_.text_words + text_words;
+  if (!lossless || !info_.lossless) {
+    info_.lossless.reset();
+  } else {
+    info_.lossless = *info_.lossless && *lossless;
+  }
 }
 
 void ShardWriter::write_index(const std::filesystem::path& sizes_file) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <span>
 
 #include "data/output_file.h"
@@ -21,8 +22,10 @@ class ShardWriter {
   // the files cannot be created.
   ShardWriter(std::filesystem::path prefix, ShardInfo info);
 
-  // tokens (at least one, each in [0, vocab_size)), and the size of the text they stand for.
-  void add_document(std::span<const int32_t> tokens, int64_t text_bytes);
+  // tokens (at least one, each in [0, vocab_size)), and the size of the text they stand for. Where
+  // text_words (-1) or lossless is unknown for one document, it is for the shard.
+  void add_document(std::span<const int32_t> tokens, int64_t text_bytes, int64_t text_words = -1,
+                    std::optional<bool> lossless = {});
 
   // close() brings all bytes to the disk and throws Error when one did not get there; publish()
   // then only renames. A shard of that name is replaced. At least one document.

@@ -14,6 +14,7 @@
 #include "data/output_file.h"
 #include "data/progress.h"
 #include "data/shard_writer.h"
+#include "data/utf8.h"
 #include "kernels/check.h"
 #include "kernels/xxh64.h"
 
@@ -100,6 +101,7 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
 struct Encoded {
   Document document;
   std::vector<int32_t> tokens;
+  bool lossless = true;  // tokens decode to the text
 };
 
 // Encodes documents with a thread per cache; a thread takes the next document when it is free.
@@ -111,7 +113,9 @@ void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool ap
   const auto work = [&](WordCache* cache) {
     try {
       for (size_t i; (i = next.fetch_add(1)) < round.size();) {
-        round[i].tokens = tokenizer.encode(round[i].document.text, cache);
+        const std::string& text = round[i].document.text;
+        round[i].tokens = tokenizer.encode(text, cache);
+        round[i].lossless = tokenizer.decode(round[i].tokens) == text;
         if (append_eos) round[i].tokens.push_back(tokenizer.eos_id());
       }
     } catch (...) {
@@ -175,14 +179,16 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
       more = source.next(document);
       if (!more) break;
       bytes += document.text.size();
-      round.push_back({std::move(document), {}});
+      round.push_back({.document = std::move(document), .tokens = {}});
     }
     encode_all(tokenizer, round, options.append_eos, caches);
     for (const Encoded& encoded : round) {
       if (encoded.tokens.empty()) continue;
+      const std::string& text = encoded.document.text;
       const bool to_val = in_validation(encoded.document.index, options.seed, options.val_fraction);
       (to_val ? *val : train)
-          .add_document(encoded.tokens, static_cast<int64_t>(encoded.document.text.size()));
+          .add_document(encoded.tokens, static_cast<int64_t>(text.size()), count_words(text),
+                        encoded.lossless);
     }
     progress.update(source.bytes_read());
   }

@@ -1,6 +1,5 @@
 #include "data/utf8.h"
 
-#include <cstdint>
 #include <cstring>
 
 namespace rodimus {
@@ -40,6 +39,17 @@ size_t find_invalid_utf8(std::string_view text) {
     i += length;
   }
   return std::string_view::npos;
+}
+
+int64_t count_words(std::string_view text) {
+  int64_t words = 0;
+  bool before = true;  // whether the byte before is white
+  for (const char c : text) {
+    const bool white = c == ' ' || (c >= '\t' && c <= '\r');
+    words += before && !white;
+    before = white;
+  }
+  return words;
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

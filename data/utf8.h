@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,10 @@ size_t utf8_length(std::string_view text);
 
 // Offset of the first byte that belongs to no valid character; npos when all of it is valid.
 size_t find_invalid_utf8(std::string_view text);
+
+// Words as `wc -w` counts them in the C locale: longest runs without space, tab, newline, carriage
+// return, vertical tab and form feed.
+int64_t count_words(std::string_view text);
 
 // The text with every byte that belongs to no valid character replaced by U+FFFD.
 std::string replace_invalid_utf8(std::string_view text);

@@ -102,6 +102,35 @@ TEST(Megatron, SidecarSurvivesTheRoundTrip) {
   EXPECT_EQ(Shard(folder / "w").info(), info);
 }
 
+TEST(Megatron, SidecarKnowsWordsAndLossesOrSaysNothing) {
+  TemporaryFolder folder;
+  const std::vector<int32_t> tokens = {1, 2};
+  const auto written = [&](auto... documents) {
+    ShardWriter writer(folder / "w", {.vocab_size = 100});
+    (documents(writer), ...);
+    writer.close();
+    writer.publish();
+    const auto info = read_shard_info(folder / "w.json");
+    EXPECT_EQ(info, writer.info());
+    return *info;
+  };
+  const auto whole = [&](ShardWriter& w) { w.add_document(tokens, 10, 2, true); };
+  const auto changed = [&](ShardWriter& w) { w.add_document(tokens, 10, 3, false); };
+  const auto unknown = [&](ShardWriter& w) { w.add_document(tokens, 10); };
+  EXPECT_EQ(written(whole, whole).text_words, 4);
+  EXPECT_EQ(written(whole, whole).lossless, true);
+  EXPECT_EQ(written(whole, changed, whole).lossless, false);
+  EXPECT_EQ(written(whole, changed).text_words, 5);
+  for (const ShardInfo& info : {written(unknown, whole), written(whole, unknown)}) {
+    EXPECT_EQ(info.text_words, -1);
+    EXPECT_EQ(info.lossless, std::nullopt);
+    // As earlier versions wrote it: such files load, and are what we write.
+    const std::string json = to_json(info);
+    EXPECT_EQ(json.find("text_words"), std::string::npos);
+    EXPECT_EQ(json.find("lossless"), std::string::npos);
+  }
+}
+
 TEST(Megatron, WriterRefusesTokensOutsideTheVocabulary) {
   TemporaryFolder folder;
   ShardWriter writer(folder / "w", {.vocab_size = 100});

@@ -5,6 +5,9 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <iterator>
+#include <sstream>
+
 #include "data/dataset.h"
 #include "tests/data/temporary_folder.h"
 
@@ -56,7 +59,7 @@ TEST(Tokenize, ShardsDecodeToTheTexts) {
   EXPECT_LT(result.val.documents, 20);
   const Tokenizer tokenizer = Tokenizer::load(job.folder / "out/tokenizer.model");
   EXPECT_EQ(tokenizer.hash(), result.tokenizer_hash);
-  int64_t next_train = 0, next_val = 0, text_bytes = 0;
+  int64_t next_train = 0, next_val = 0, text_bytes = 0, text_words = 0;
   const auto open = [&](const char* name) {
     return Dataset({.paths = {job.folder / name}, .seq_len = 8, .vocab_size = 320});
   };
@@ -67,10 +70,14 @@ TEST(Tokenize, ShardsDecodeToTheTexts) {
     ASSERT_EQ(ids.back(), tokenizer.eos_id());
     EXPECT_EQ(tokenizer.decode(ids), document(i));
     text_bytes += static_cast<int64_t>(document(i).size());
+    std::istringstream words(document(i));
+    text_words += std::distance(std::istream_iterator<std::string>(words), {});
   }
   EXPECT_EQ(train.documents(), next_train);
   EXPECT_EQ(val.documents(), next_val);
   EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, text_bytes);
+  EXPECT_EQ(result.train.text_words + result.val.text_words, text_words);
+  EXPECT_EQ(result.train.lossless, true);
   EXPECT_EQ(train.tokenizer_hash(), tokenizer.hash());
 }
 
