@@ -16,13 +16,18 @@ struct GemmDims {
 
 // Sums in f32 whatever the types; c is rounded once. beta is 0 or 1, and 1 only with Out = float (a
 // bf16 sum would round per contribution). Instantiated for <float, float>, <bf16, float>, <bf16,
-// bf16>. A CPU without bf16 instructions computes <bf16, *> by widening to f32 first: same result
-// to summation order, said once on stderr. m, n or k of 0 is allowed (k = 0 gives beta c). c must
-// not overlap a or b.
+// bf16>. Where cpu_multiplies_bf16() is false, <bf16, *> is computed by widening to f32 first: same
+// result to summation order, said once on stderr. m, n or k of 0 is allowed (k = 0 gives beta c). c
+// must not overlap a or b.
 template <class In, class Out>
 void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 template <class In, class Out>
 void gemm(Cuda&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
+
+// Whether this CPU has instructions for products of bf16 numbers (AVX512_BF16) and oneDNN may use
+// them: ONEDNN_MAX_CPU_ISA can forbid it. AVX-512 alone is not enough: oneDNN would emulate the
+// product, more slowly than widening it.
+bool cpu_multiplies_bf16();
 
 // dims with the leading dimensions that were left at 0 filled in. Throws Error for what no backend
 // computes: negative sizes, rows longer than their leading dimension, another beta than 0 or 1.

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "kernels/device.h"
+#include "kernels/gemm.h"
 #include "train/cpu_quota.h"
 
 namespace rodimus {
@@ -109,7 +110,7 @@ DType resolve_compute(const std::string& compute, Device device) {
 }
 
 bool has_native_bf16(Device device) {
-  return device == Device::cuda || __builtin_cpu_supports("avx512bf16");
+  return device == Device::cuda || cpu_multiplies_bf16();
 }
 
 std::string describe_compute(const std::string& compute, Device device) {

@@ -1,5 +1,5 @@
 // oneDNN's matmul behind one function: primitives are cached per shape, operands are staged where
-// the library is slow (strides that alias in the cache) or has no kernel (bf16 without AVX-512).
+// the library is slow (strides that alias in the cache, bf16 without instructions for it).
 #include "kernels/gemm.h"
 
 #include <omp.h>
@@ -34,12 +34,11 @@ class OmpThreads {
   int before_;
 };
 
-bool has_avx512() {
-  static const bool answer = [] {
-    constexpr auto kCore = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
-    return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kCore) == kCore;
-  }();
-  return answer;
+// What oneDNN uses: the processor's instructions, less what ONEDNN_MAX_CPU_ISA excludes.
+bool has_isa(dnnl::cpu_isa isa) {
+  static const auto present = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto wanted = static_cast<unsigned>(isa);
+  return (present & wanted) == wanted;
 }
 
 const dnnl::engine& engine() {
@@ -132,7 +131,7 @@ void copy_matrix(const Cpu& exec, To* y, int64_t ld, const Stored<From>& x) {
 // into few cache sets: 28 GFLOP/s instead of 65 for m = 1024, n = 256, k = 4096 on one core, and
 // a copy with other strides costs 3 % of the product.
 bool strides_alias(const GemmDims& d, int64_t ld) {
-  return d.transpose_a && !d.transpose_b && !has_avx512() && ld % 256 == 0 &&
+  return d.transpose_a && !d.transpose_b && !has_isa(dnnl::cpu_isa::avx512_core) && ld % 256 == 0 &&
          std::min(d.m, d.n) <= 512 && std::min(d.m, d.n) >= 64 && d.k >= 64;
 }
 
@@ -189,6 +188,8 @@ void multiply_widened(const Cpu& exec, GemmDims d, Out* c, const Stored<bf16>& a
 
 }  // namespace
 
+bool cpu_multiplies_bf16() { return has_isa(dnnl::cpu_isa::avx512_core_bf16); }
+
 GemmDims checked_gemm_dims(GemmDims d, float beta, DType out) {
   CHECK(d.m >= 0 && d.n >= 0 && d.k >= 0, "gemm: m = ", d.m, ", n = ", d.n, ", k = ", d.k,
         ", need sizes >= 0");
@@ -223,7 +224,7 @@ void gemm(Cpu& exec, GemmDims d, Out* c, const In* a, const In* b, float beta) {
   }
   if constexpr (std::is_same_v<In, float>) {
     multiply_f32(exec, d, c, a_stored, b_stored, add);
-  } else if (has_avx512()) {
+  } else if (cpu_multiplies_bf16()) {
     multiply(exec, d, c, a, b, add);
   } else {
     multiply_widened(exec, d, c, a_stored, b_stored, add);
