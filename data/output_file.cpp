@@ -64,6 +64,14 @@ void OutputFile::publish() {
   published_ = true;
 }
 
+void write_whole(const std::filesystem::path& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.close();
+  file.publish();
+  sync_folder(path.parent_path());
+}
+
 void sync_folder(const std::filesystem::path& folder) {
   const std::filesystem::path name = folder.empty() ? "." : folder;
   const int fd = ::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

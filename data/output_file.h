@@ -46,6 +46,10 @@ class OutputFile {
   bool published_ = false;
 };
 
+// `text` under `path`, whole or not at all: a kill or a full disk leaves the old file. Throws
+// Error.
+void write_whole(const std::filesystem::path& path, std::string_view text);
+
 // Makes renames in `folder` survive a power cut. Throws Error.
 void sync_folder(const std::filesystem::path& folder);
 

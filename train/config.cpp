@@ -280,7 +280,7 @@ void check_whole(const Config& config, const std::string& origin) {
   if (optimizer.min_lr > optimizer.lr) {
     fail(origin, ": optimizer.min_lr = ", toml_number(optimizer.min_lr),
          " is above optimizer.lr = ", toml_number(optimizer.lr),
-         "; lower min_lr (a tenth of lr is usual)");
+         "; lower min_lr, or leave it out: its default is a tenth of lr");
   }
   const int64_t decay_steps = wsd_decay_steps(optimizer, config.run.steps);
   if (optimizer.schedule == "wsd" && optimizer.warmup_steps + decay_steps > config.run.steps) {
@@ -291,6 +291,9 @@ void check_whole(const Config& config, const std::string& origin) {
   check_total(config, origin);
   if (config.run.output.empty()) fail(origin, ": run.output is empty; name a folder");
 }
+
+// The default of optimizer.min_lr until lr is known.
+constexpr double kNotGiven = -1;
 
 std::string list_divisors(int64_t n) {
   std::vector<int64_t> divisors;
@@ -323,6 +326,7 @@ std::string sections_as_toml(const std::vector<ConfigField>& fields,
 Config parse_config(const std::string& toml, const std::string& origin,
                     const std::vector<std::string>& overrides) {
   Config config;
+  config.optimizer.min_lr = kNotGiven;
   const std::vector<ConfigField> fields = config_fields(config);
   try {
     apply_table(toml::parse(toml), origin, fields);
@@ -330,6 +334,7 @@ Config parse_config(const std::string& toml, const std::string& origin,
     fail(origin, ":", error.source().begin.line, ": ", one_line(std::string(error.description())));
   }
   for (const std::string& argument : overrides) apply_override(argument, fields);
+  if (config.optimizer.min_lr == kNotGiven) config.optimizer.min_lr = config.optimizer.lr / 10;
   check_whole(config, origin);
   return config;
 }
@@ -353,12 +358,15 @@ std::string to_toml(const Config& config) {
 
 std::string config_reference() {
   Config defaults;
+  defaults.optimizer.min_lr = kNotGiven;
   return sections_as_toml(config_fields(defaults), [](const ConfigField& field) {
-    // A required size is 0 by default, which is outside its range.
+    // A default outside the range is none: a required size, or what follows from another key.
     const auto* size = std::get_if<int64_t*>(&field.target);
-    const bool required = size && !field.range.contains(static_cast<double>(**size));
-    return concat("# ", field.docs, "\n# ", field.expected(), "\n", required ? "# " : "",
-                  field.name, " = ", required ? "..." : field.toml_value(), "\n");
+    const auto* number = std::get_if<double*>(&field.target);
+    const bool none = (size && !field.range.contains(static_cast<double>(**size))) ||
+                      (number && !field.range.contains(**number));
+    return concat("# ", field.docs, "\n# ", field.expected(), "\n", none ? "# " : "", field.name,
+                  " = ", none ? "..." : field.toml_value(), "\n");
   });
 }
 

@@ -93,7 +93,8 @@ void add_data(Section s, DataConfig& c) {
 
 void add_optimizer(Section s, OptimizerConfig& c) {
   s.number("lr", &c.lr, above(0), "peak learning rate");
-  s.number("min_lr", &c.min_lr, at_least(0), "learning rate at the end of the decay");
+  s.number("min_lr", &c.min_lr, at_least(0),
+           "learning rate at the end of the decay; unless given, a tenth of lr");
   const ConfigRange beta{.low = 0, .high = 1, .high_open = true};
   s.number("beta1", &c.beta1, beta, "AdamW: decay of the first moment");
   s.number("beta2", &c.beta2, beta, "AdamW: decay of the second moment");
@@ -102,7 +103,9 @@ void add_optimizer(Section s, OptimizerConfig& c) {
            "not applied to biases, norms, residual_weight and an untied embedding");
   s.number("clip", &c.clip, at_least(0), "largest global gradient norm; 0 = no clipping");
   s.text("schedule", &c.schedule, {"cosine", "wsd", "constant"},
-         "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr");
+         "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr: choose "
+         "it for "
+         "runs that may grow, since a cosine depends on run.steps from its first step");
   s.number("warmup_steps", &c.warmup_steps, count_from(0), "linear warm-up from 0 to lr");
   s.number("decay_steps", &c.decay_steps, count_from(0),
            "wsd: length of the final decay; 0 = a tenth of the steps");
@@ -117,9 +120,12 @@ void add_run(Section s, RunConfig& c) {
            "sequences per forward pass and rank; 0 = global_batch / ranks");
   s.number("seed", &c.seed, between(0, kMostInteger), "of initialisation and data order");
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
-         "type of matrix products; auto = bf16 where the device multiplies it in hardware");
-  s.text("device", &c.device, {"auto", "cpu", "cuda"},
-         "where the model runs; auto = a GPU per rank where the machine has them");
+         "type of matrix products; auto = bf16 where the device multiplies it in hardware, "
+         "resolved when a run begins and kept when it resumes");
+  s.text(
+      "device", &c.device, {"auto", "cpu", "cuda"},
+      "where the model runs; auto = a GPU per rank where the machine has them, resolved when a run "
+      "begins and kept when it resumes");
   s.number("threads", &c.threads, between(0, 4096),
            "per rank; 0 = cores, or the CPU quota of the container if less, / ranks on this node");
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward");

@@ -20,7 +20,7 @@ namespace {
 struct Arguments {
   std::string checkpoint;
   std::vector<std::string> data;
-  std::string tokenizer, mode = "windows", compute = "auto", device = "auto";
+  std::string tokenizer, mode = "windows", compute = "run", device = "auto";
   int64_t seq_len = 0, micro_batch = 0, limit = 0;
   int threads = 0;
   bool json = false, no_verify = false;
@@ -34,13 +34,13 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   std::vector<std::string> problems;
   together(communicator, [&] {
     ctx.exec = place_rank(arguments.device, arguments.threads, communicator);
-    ctx.compute = resolve_compute(arguments.compute, ctx.device());
-    loaded = load_model(arguments.checkpoint, ctx.exec, ctx.compute, &problems);
+    loaded = load_model(arguments.checkpoint, ctx.exec, arguments.compute, &problems);
+    ctx.compute = loaded.compute;
     Config& config = loaded.config;
     if (!arguments.data.empty()) config.data.val = arguments.data;
     if (config.data.val.empty())
       fail("eval: the checkpoint's configuration has no data.val: name shards with --data");
-    if (!arguments.tokenizer.empty()) config.data.tokenizer = arguments.tokenizer;
+    config.data.tokenizer = find_tokenizer(arguments.tokenizer, loaded);
     if (arguments.seq_len > 0) config.data.seq_len = arguments.seq_len;
     config.data.verify = !arguments.no_verify;
     config.data.train.clear();
@@ -51,6 +51,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   if (communicator.rank() == 0) {
     for (const std::string& problem : problems)
       fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
+    if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
   }
 
   const Config& config = loaded.config;
@@ -127,8 +128,9 @@ void add_eval_command(CLI::App& app) {
       ->check(integer_in(1, kMaxSize));
   command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
       ->check(integer_in(0));
-  command->add_option("--compute", arguments->compute, "Type of matrix products")
-      ->check(one_of({"auto", "f32", "bf16"}))
+  command->add_option("--compute", arguments->compute, "Type of matrix products: run, the one the checkpoint was trained in; f32; bf16; "
+           "auto, bf16 where the device multiplies it in hardware")
+      ->check(one_of({"run", "f32", "bf16", "auto"}))
       ->capture_default_str();
   command->add_option("--device", arguments->device, "Where the model runs")
       ->check(one_of({"auto", "cpu", "cuda"}))

@@ -22,7 +22,7 @@ namespace rodimus {
 namespace {
 
 struct Options {
-  std::string checkpoint, prompt, tokenizer, compute = "f32", device = "auto";
+  std::string checkpoint, prompt, tokenizer, compute = "run", device = "auto";
   std::vector<int32_t> ids;
   GenerateConfig generate;
   int threads = 0;
@@ -30,13 +30,8 @@ struct Options {
 
 // The tokenizer that was asked for, or that of the run; none when the run had none.
 std::optional<Tokenizer> open_tokenizer(const Options& options, const LoadedModel& loaded) {
-  const bool given = !options.tokenizer.empty();
-  const std::string& file = given ? options.tokenizer : loaded.config.data.tokenizer;
+  const std::string file = find_tokenizer(options.tokenizer, loaded);
   if (file.empty()) return {};
-  std::error_code ignored;
-  if (!given && !std::filesystem::exists(file, ignored)) {
-    fail("the run used the tokenizer ", file, ", which is not there; name it with --tokenizer");
-  }
   Tokenizer tokenizer = Tokenizer::load(file);
   const std::string& trained = loaded.state.tokenizer_hash;
   if (!trained.empty() && trained != tokenizer.hash()) {
@@ -60,10 +55,11 @@ std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Toke
 
 void run(const Options& options) {
   validate(options.generate.sampling);
-  Context ctx{place_rank(options.device, options.threads, *make_single()),
-              options.compute == "bf16" ? DType::bf16 : DType::f32};
+  Context ctx{place_rank(options.device, options.threads, *make_single())};
   std::vector<std::string> problems;
-  const LoadedModel loaded = load_model(options.checkpoint, ctx.exec, ctx.compute, &problems);
+  const LoadedModel loaded = load_model(options.checkpoint, ctx.exec, options.compute, &problems);
+  ctx.compute = loaded.compute;
+  if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
   for (const std::string& problem : problems) fmt::print(stderr, "rodimus: warning: {}\n", problem);
   const std::optional<Tokenizer> tokenizer = open_tokenizer(options, loaded);
   GenerateConfig config = options.generate;
@@ -136,8 +132,9 @@ void add_generate_command(CLI::App& app) {
       ->add_option("--tokenizer", options->tokenizer,
                    "SentencePiece model (default: that of the run)")
       ->check(not_empty());
-  command->add_option("--compute", options->compute, "type of matrix products: f32 or bf16")
-      ->check(one_of({"f32", "bf16"}))
+  command->add_option("--compute", options->compute, "type of matrix products: run, the one the model was trained in; f32; bf16; auto, bf16 "
+           "where the device multiplies it in hardware")
+      ->check(one_of({"run", "f32", "bf16", "auto"}))
       ->capture_default_str();
   command->add_option("--device", options->device, "where the model runs")
       ->check(one_of({"auto", "cpu", "cuda"}))

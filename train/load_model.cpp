@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/memory.h"
+#include "train/placement.h"
 
 namespace rodimus {
 namespace {
@@ -72,7 +73,22 @@ void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBu
   refresh_low(exec, buffers);
 }
 
-LoadedModel load_model(const fs::path& path, Exec& exec, DType compute,
+std::string find_tokenizer(const std::string& given, const LoadedModel& loaded) {
+  if (!given.empty()) return given;
+  std::error_code ignored;
+  const fs::path folder = fs::absolute(loaded.folder, ignored).lexically_normal();
+  const fs::path copy =
+      (folder.has_filename() ? folder : folder.parent_path()).parent_path() / kRunTokenizer;
+  if (fs::exists(copy, ignored)) return copy.string();
+  const std::string& file = loaded.config.data.tokenizer;
+  if (!file.empty() && !fs::exists(file, ignored)) {
+    fail("the run used the tokenizer ", file, ", which is neither there nor in ", copy.native(),
+         "; name it with --tokenizer");
+  }
+  return file;
+}
+
+LoadedModel load_model(const fs::path& path, Exec& exec, const std::string& compute,
                        std::vector<std::string>* problems) {
   LoadedModel loaded;
   loaded.folder = find_checkpoint(path, problems);
@@ -80,7 +96,22 @@ LoadedModel load_model(const fs::path& path, Exec& exec, DType compute,
   loaded.state = reader.state();
   loaded.config =
       parse_config(loaded.state.config_toml, "configuration in " + loaded.folder.native(), {});
-  loaded.model = std::make_unique<Model>(loaded.config.model, exec, compute, /*grads=*/false);
+  const Device device = device_of(exec);
+  const std::string trained = loaded.config.run.compute;
+  loaded.compute = resolve_compute(compute == "run" ? trained : compute, device);
+  if (compute == "run" && trained == "auto") {
+    loaded.compute_note =
+        concat("the checkpoint does not say in which type it was trained: computing in ",
+               describe_compute("auto", device), "; --compute names another");
+  } else if (loaded.compute == DType::bf16 && !has_native_bf16(device)) {
+    loaded.compute_note =
+        "bf16 on a CPU that does not multiply it: products of bf16 numbers are computed in f32";
+  } else if (trained != "auto" && trained != name_of(loaded.compute)) {
+    loaded.compute_note = concat("computing in ", name_of(loaded.compute),
+                                 ", though the run was trained in ", trained);
+  }
+  loaded.model =
+      std::make_unique<Model>(loaded.config.model, exec, loaded.compute, /*grads=*/false);
   read_parameters(exec, reader, loaded.model->parameters());
   return loaded;
 }

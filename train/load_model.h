@@ -34,10 +34,21 @@ struct LoadedModel {
   TrainState state;
   Config config;                 // that of the run
   std::unique_ptr<Model> model;  // without gradients
+  DType compute = DType::f32;    // that it is to be run in
+  std::string compute_note;      // one line when that is not what the run computed in, else ""
 };
 
-// `path` as in find_checkpoint(). Throws Error as the two functions above do.
-LoadedModel load_model(const std::filesystem::path& path, Exec& exec, DType compute,
+// `path` as in find_checkpoint(). `compute`: "f32", "bf16", "auto" (as for run.compute), or "run",
+// the type that the checkpoint was trained in. Throws Error as the two functions above do.
+LoadedModel load_model(const std::filesystem::path& path, Exec& exec, const std::string& compute,
                        std::vector<std::string>* problems);
+
+// The name under which a run folder keeps the tokenizer of its run, so that it can be moved.
+inline constexpr const char* kRunTokenizer = "tokenizer.model";
+
+// The tokenizer file to read: `given` (--tokenizer) unless it is empty, else that of the run, which
+// is the copy in its folder, or lies where the configuration says; "" when the run had none. Throws
+// Error when it is there no more.
+std::string find_tokenizer(const std::string& given, const LoadedModel& loaded);
 
 }  // namespace rodimus

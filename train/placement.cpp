@@ -109,9 +109,13 @@ DType resolve_compute(const std::string& compute, Device device) {
   return has_native_bf16(device) ? DType::bf16 : DType::f32;
 }
 
-bool has_native_bf16(Device device) {
-  return device == Device::cuda || cpu_multiplies_bf16();
+void resolve_for_device(Config& config, const Exec& exec) {
+  config.run.compute = name_of(resolve_compute(config.run.compute, device_of(exec)));
+  config.run.device = name_of(device_of(exec));
+  if (const Cpu* cpu = std::get_if<Cpu>(&exec)) config.run.threads = cpu->threads;
 }
+
+bool has_native_bf16(Device device) { return device == Device::cuda || cpu_multiplies_bf16(); }
 
 std::string describe_compute(const std::string& compute, Device device) {
   const std::string chosen = name_of(resolve_compute(compute, device));

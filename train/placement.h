@@ -6,6 +6,7 @@
 
 #include "dist/communicator.h"
 #include "kernels/exec.h"
+#include "train/config.h"
 
 namespace rodimus {
 
@@ -37,6 +38,10 @@ std::string describe_device(const std::string& device, const Exec& exec);
 // Throws Error unless `compute` is "f32", "bf16" or "auto". auto: bf16 where the device multiplies
 // it in hardware (GPUs do, CPUs with AVX512_BF16), f32 elsewhere.
 DType resolve_compute(const std::string& compute, Device device);
+
+// Puts what "auto" and 0 stand for on `exec` into run.compute, run.device and run.threads, so that
+// a checkpoint tells what the run was computed with.
+void resolve_for_device(Config& config, const Exec& exec);
 
 // Whether the device multiplies bf16 in hardware.
 bool has_native_bf16(Device device);

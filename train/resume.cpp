@@ -1,14 +1,17 @@
 #include "train/resume.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 
-#include "checkpoints/folders.h"
 #include "kernels/check.h"
+#include "kernels/device.h"
 #include "kernels/reduce.h"
 #include "train/config_schema.h"
 #include "train/load_model.h"
+#include "train/schedule.h"
 
 namespace rodimus {
 namespace {
@@ -20,62 +23,92 @@ void same(const char* key, const T& before, const T& now) {
        "; set it back, or start a new run with another run.output");
 }
 
+std::string change(const ConfigField& is, const ConfigField& was) {
+  return concat(is.key(), " is ", is.toml_value(), ", was ", was.toml_value(),
+                " in the checkpoint");
+}
+
 }  // namespace
 
-std::optional<std::filesystem::path> find_start(
-    const Config& config, const std::string& resume,
-    const std::function<void(const std::string&)>& note) {
-  const std::filesystem::path output = config.run.output;
-  const auto present = list_checkpoints(output);
-  if (resume == "none") {
-    if (present.empty()) return std::nullopt;
-    fail("--resume none: ", output.string(), " already holds ", present.size(),
-         " checkpoints; choose another run.output, remove them, or resume");
-  }
-  if (resume == "auto" && present.empty()) return std::nullopt;
+Config config_of(const CheckpointReader& checkpoint) {
+  return parse_config(checkpoint.state().config_toml,
+                      (checkpoint.folder() / "checkpoint.h5").string(), {});
+}
 
-  const std::filesystem::path wanted = resume == "auto" ? output : std::filesystem::path(resume);
-  std::vector<std::string> problems;
-  const auto found = find_checkpoint(wanted, &problems);
-  for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
-  if (found == wanted) CheckpointReader(found).verify();  // else it was picked because it is sound
-  if (resume == "auto") return found;
-
-  // With later checkpoints in run.output the next automatic resume would go on from those.
-  const int64_t step = CheckpointReader(found).state().step;
-  const auto newest =
-      present.empty() ? std::nullopt : parse_step_folder(present.back().filename().string());
-  if (newest && newest->step > step) {
-    fail("--resume ", resume, " is at step ", step, ", but run.output = \"", output.string(),
-         "\" already holds step ", newest->step,
-         "; choose another run.output, or remove the later checkpoints");
+std::vector<std::string> keep_resolved(Config& now, const CheckpointReader& checkpoint,
+                                       bool other_compute) {
+  const RunConfig before = config_of(checkpoint).run;
+  std::vector<std::string> lines;
+  // Checkpoints of version 0.1 may hold "auto".
+  if (before.compute != "auto" && !other_compute) {
+    if (now.run.compute == "auto") now.run.compute = before.compute;
+    if (now.run.compute != before.compute) {
+      fail("run.compute = \"", now.run.compute, "\", but the run has computed in ", before.compute,
+           " (", checkpoint.folder().string(), "); set run.compute to \"", before.compute,
+           "\" or \"auto\", or say --allow-other-compute to go on in ", now.run.compute);
+    }
   }
-  return found;
+  if (before.device != "auto" && now.run.device == "auto") {
+    const Gpus gpus = find_gpus();
+    if (before.device == "cuda" && gpus.count == 0) {
+      fail("the run has computed on a GPU (", checkpoint.folder().string(),
+           "), and here is none: ", gpus.reason,
+           "; set run.device=cpu to go on on the CPU, where numbers round otherwise");
+    }
+    if (before.device == "cpu" && gpus.count > 0)
+      lines.emplace_back("on the CPU as before; set run.device=cuda to go on on the GPU");
+    now.run.device = before.device;
+  }
+  return lines;
+}
+
+RateChange rate_change(const Config& before, const Config& now, int64_t step) {
+  if (step < 1 || step >= now.run.steps) return {};
+  const double last = learning_rate(before.optimizer, before.run.steps, step - 1);
+  const double next = learning_rate(now.optimizer, now.run.steps, step);
+  const double planned = learning_rate(before.optimizer, before.run.steps, step);
+  constexpr double kTenth = 0.1;
+  // Within a schedule a warm-up may well double the rate.
+  const bool jump = std::abs(next - last) > kTenth * last && next != planned;
+  return {fmt::format("learning rate {:.3g} in the last step, {:.3g} in the next", last, next),
+          jump};
 }
 
 std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint) {
-  Config before = parse_config(checkpoint.state().config_toml, checkpoint.folder().string(), {});
-  Config after = now;
+  Config before = config_of(checkpoint), after = now;
   const auto old_fields = config_fields(before), new_fields = config_fields(after);
-  constexpr std::array<std::string_view, 7> kHarmless = {
-      "run.output",    "run.threads", "run.micro_batch", "run.peak_gflops",
-      "run.log_every", "data.verify", "run.recompute"};
+  constexpr std::array<std::string_view, 5> kHarmless = {
+      "run.output", "run.peak_gflops", "run.log_every", "data.verify", "run.recompute"};
+  // These change the order of sums: other bits, the same numbers up to rounding.
+  constexpr std::array<std::string_view, 3> kRounding = {"run.threads", "run.micro_batch",
+                                                         "run.device"};
+  const auto among = [](const auto& keys, const std::string& key) {
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
+  };
   std::vector<std::string> lines;
   for (size_t i = 0; i < new_fields.size(); ++i) {
-    const std::string was = old_fields[i].toml_value(), is = new_fields[i].toml_value();
-    const bool harmless =
-        std::find(kHarmless.begin(), kHarmless.end(), new_fields[i].key()) != kHarmless.end();
-    if (was != is && !harmless) {
-      lines.push_back(concat(new_fields[i].key(), " is ", is, ", was ", was, " in the checkpoint"));
-    }
+    const std::string key = new_fields[i].key();
+    if (old_fields[i].toml_value() == new_fields[i].toml_value() || among(kHarmless, key)) continue;
+    lines.push_back(change(new_fields[i], old_fields[i]) +
+                    (among(kRounding, key) ? ": results may differ by rounding" : ""));
+  }
+  return lines;
+}
+
+std::vector<std::string> changed_model_keys(const Config& now, const CheckpointReader& checkpoint) {
+  Config before = config_of(checkpoint), after = now;
+  const auto old_fields = config_fields(before), new_fields = config_fields(after);
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < new_fields.size(); ++i) {
+    if (new_fields[i].section != "model") continue;
+    if (old_fields[i].toml_value() != new_fields[i].toml_value())
+      lines.push_back(change(new_fields[i], old_fields[i]));
   }
   return lines;
 }
 
 void require_same_run(const Config& now, const CheckpointReader& checkpoint) {
-  const TrainState& state = checkpoint.state();
-  const Config before =
-      parse_config(state.config_toml, (checkpoint.folder() / "checkpoint.h5").string(), {});
+  const Config before = config_of(checkpoint);
   const ModelConfig &a = before.model, &b = now.model;
   same("model.block", a.plus() ? "rodimus_plus" : "rodimus", b.plus() ? "rodimus_plus" : "rodimus");
   same("model.vocab_size", a.vocab_size, b.vocab_size);

@@ -13,8 +13,7 @@ namespace {
 struct Arguments {
   std::string config;
   std::vector<std::string> set;
-  std::string resume = "auto";
-  bool other_data = false;
+  StartOptions start;
   bool keys = false;
 };
 
@@ -31,20 +30,34 @@ void add_train_command(CLI::App& app) {
       ->allow_extra_args(false)
       ->check(not_empty());
   command
-      ->add_option("--resume", arguments->resume,
+      ->add_option("--resume", arguments->start.resume,
                    "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
                    "checkpoint or a run")
       ->check(not_empty())
       ->capture_default_str();
-  command->add_flag("--allow-other-data", arguments->other_data,
-                    "Go on from a checkpoint although data.train has changed");
+  command
+      ->add_option("--init-from", arguments->start.init_from,
+                   "Begin a new run (step 0, first sample, own schedule) with the parameters of "
+                   "this checkpoint or run: annealing, continued pretraining, fine-tuning")
+      ->check(not_empty());
+  command->add_flag("--init-moments", arguments->start.init_moments,
+                    "With --init-from: AdamW's moments as well");
+  command
+      ->add_option("--skip-steps", arguments->start.skip_steps,
+                   "With --resume PATH: leave out the data of the next N steps, as after a spike of "
+                   "the loss")
+      ->check(integer_in(0, kMaxSize));
+  command->add_flag("--allow-other-data", arguments->start.other_data,
+                    "Resume although data.train has changed");
+  command->add_flag("--allow-other-compute", arguments->start.other_compute,
+                    "Resume in another type (run.compute) than the run has computed in");
   command->add_flag("--keys", arguments->keys,
                     "Print every configuration key with its default and meaning, and leave");
   command->footer(
       "Example:\n  mpirun -n 2 rodimus train configs/small.toml --set run.output=runs/first --set "
       "data.train=my_data/train\n"
-      "SIGTERM, SIGINT or SIGUSR1 save a checkpoint and leave with exit code 0; the same command "
-      "goes on from there.");
+      "SIGTERM, SIGINT or SIGUSR1 save a checkpoint and leave with exit code 0; rerun the command "
+      "to resume.");
   command->callback([arguments] {
     if (arguments->keys) {
       fmt::print("{}", config_reference());
@@ -55,7 +68,7 @@ void add_train_command(CLI::App& app) {
     with_communicator([&](Communicator& communicator) {
       Config config;
       together(communicator, [&] { config = load_config(arguments->config, arguments->set); });
-      train(std::move(config), {arguments->resume, arguments->other_data}, communicator);
+      train(std::move(config), arguments->start, communicator);
     });
   });
 }

@@ -3,12 +3,12 @@
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "data/output_file.h"
 #include "data/progress.h"
 #include "kernels/reduce.h"
+#include "kernels/xxh64.h"
 #include "train/config_warnings.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
@@ -17,7 +17,7 @@
 #include "train/placement.h"
 #include "train/resume.h"
 #include "train/run_data.h"
-#include "train/run_lock.h"
+#include "train/run_state.h"
 #include "train/schedule.h"
 #include "train/signals.h"
 #include "train/step.h"
@@ -30,17 +30,21 @@ using Clock = std::chrono::steady_clock;
 
 class Trainer {
  public:
-  Trainer(Config config, const TrainOptions& options, const Place& place);
+  // `config` as resolve_for_device() leaves it; `place_text` says where ranks compute.
+  Trainer(Config config, const Place& place, const std::string& place_text);
+  // Reads the checkpoint that the run starts from, and opens the run folder.
+  void begin(const RunStart& start, const StartOptions& options, std::unique_ptr<RunLock> lock);
   void run();
-
- private:
-  bool leads() const { return communicator_.rank() == 0; }
   void note(const std::string& line) {
     if (leads()) progress_.note(line);
   }
-  void prepare_output(const TrainOptions& options);
-  void write_config(const std::filesystem::path& path);
-  void restore_from(const std::filesystem::path& folder, bool other_data);
+
+ private:
+  bool leads() const { return communicator_.rank() == 0; }
+  void open_output(int64_t resumed, std::unique_ptr<RunLock> lock);
+  void begin_with(const std::filesystem::path& folder, bool moments);
+  void resume_from(const std::filesystem::path& folder, bool other_data);
+  void leave_out(int64_t steps);
   StepResult take_step();
   void report(const StepResult& result, double step_s);
   bool evaluation_due() const;
@@ -63,16 +67,12 @@ class Trainer {
   ProgressLine progress_ = ProgressLine::on(stdout);
   double peak_gflops_ = 0;  // of all ranks together
 
-  // Saved in checkpoints.
-  int64_t step_ = 0;
-  int64_t skipped_ = 0, skipped_in_a_row_ = 0;
-  int64_t evaluated_step_ = -1;
-
+  RunState state_;  // its sample, updates and data are brought up to date by save()
   int64_t saved_step_ = -1;
   double mean_step_s_ = 0;
 };
 
-Trainer::Trainer(Config config, const TrainOptions& options, const Place& place)
+Trainer::Trainer(Config config, const Place& place, const std::string& place_text)
     : config_(std::move(config)), communicator_(*place.communicator), ctx_{place.exec} {
   together(communicator_, [&] {
     resolve_for_ranks(config_, communicator_.world_size());
@@ -102,140 +102,168 @@ Trainer::Trainer(Config config, const TrainOptions& options, const Place& place)
   });
   for (const std::string& line : config_warnings(config_, data_.train.get(), data_.val.get()))
     note("warning: " + line);
-  prepare_output(options);
 
   const double peak = config_.run.peak_gflops > 0 ? config_.run.peak_gflops
                                                   : measure_gemm_gflops(ctx_.exec, ctx_.compute);
   std::array<double, 1> sum{peak};
   communicator_.all_reduce_sum(std::span<double>(sum));
   peak_gflops_ = sum[0];
-  check_identical("at the start");
   note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
-              " parameters, ", communicator_.world_size(), " ranks, each with ",
-              describe_device(config_.run.device, ctx_.exec), ", ",
-              describe_compute(config_.run.compute, ctx_.device()), ", ", data_.train->windows(),
-              " windows of ", config_.data.seq_len, " tokens, GEMM peak ",
+              " parameters, ", communicator_.world_size(), " ranks, each with ", place_text, ", ",
+              data_.train->windows(), " windows of ", config_.data.seq_len, " tokens, GEMM peak ",
               static_cast<int64_t>(peak_gflops_), " GFLOP/s"));
 }
 
-// Only rank 0 looks for checkpoints and writes to the folder; all ranks learn what it found.
-void Trainer::prepare_output(const TrainOptions& options) {
-  std::string start;
+void Trainer::begin(const RunStart& start, const StartOptions& options,
+                    std::unique_ptr<RunLock> lock) {
+  const bool resumes = start.from == RunStart::From::resume;
   together(communicator_, [&] {
-    if (!leads()) return;
-    const std::filesystem::path folder = config_.run.output;
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
-    lock_ = std::make_unique<RunLock>(folder);
-    const auto found =
-        find_start(config_, options.resume, [&](const std::string& line) { progress_.note(line); });
-    start = found ? found->string() : "";
-  });
-  start = broadcast_text(communicator_, start, 0);
-  together(communicator_, [&] {
-    if (start.empty()) {
-      initialize(ctx_.exec, model_->parameters(), config_.run.seed);
-    } else {
-      restore_from(start, options.other_data);
+    switch (start.from) {
+      case RunStart::From::nothing:
+        initialize(ctx_.exec, model_->parameters(), config_.run.seed);
+        state_.data = data_fingerprint(*data_.train);
+        return;
+      case RunStart::From::init:
+        return begin_with(start.checkpoint, options.init_moments);
+      case RunStart::From::resume:
+        return resume_from(start.checkpoint, options.other_data);
     }
   });
   together(communicator_, [&] {
-    if (!leads()) return;
-    const std::filesystem::path folder = config_.run.output;
-    const int64_t resumed = start.empty() ? -1 : step_;
-    metrics_ = std::make_unique<MetricsWriter>(folder / "metrics.jsonl", resumed, evaluated_step_);
-    board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", resumed);
-    write_config(folder / "config.toml");
+    if (leads()) open_output(resumes ? state_.step : -1, std::move(lock));
+    if (start.skip_steps > 0) leave_out(start.skip_steps);
   });
-  if (!start.empty()) note(concat("resumed from ", start, ", sample ", loader_->position()));
+  check_identical("at the start");
 }
 
-// Replaced as a whole, so that a kill leaves the old or the new text.
-void Trainer::write_config(const std::filesystem::path& path) {
-  const std::filesystem::path temporary = path.string() + ".tmp";
-  std::ofstream file(temporary);
-  file << to_toml(config_);
-  file.close();
+void Trainer::open_output(int64_t resumed, std::unique_ptr<RunLock> lock) {
+  const std::filesystem::path folder = config_.run.output;
   std::error_code error;
-  if (file) std::filesystem::rename(temporary, path, error);
-  if (!file || error) fail(path.string(), " cannot be written; is the disk full?");
+  std::filesystem::create_directories(folder, error);
+  if (error) fail("run.output = \"", folder.string(), "\": cannot be created: ", error.message());
+  lock_ = lock ? std::move(lock) : std::make_unique<RunLock>(folder);
+  if (resumed < 0 && !list_checkpoints(folder).empty()) {
+    fail("run.output = \"", folder.string(),
+         "\" has received checkpoints of another run; choose another folder, or run this again");
+  }
+  metrics_ =
+      std::make_unique<MetricsWriter>(folder / "metrics.jsonl", resumed, state_.evaluated_step);
+  board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", resumed);
+  write_whole(folder / "config.toml", to_toml(config_));
+  // So that a run folder can be moved, or read from elsewhere.
+  if (data_.tokenizer) write_whole(folder / kRunTokenizer, data_.tokenizer->model());
 }
 
-void Trainer::restore_from(const std::filesystem::path& folder, bool other_data) {
+// A new run on the parameters of another one.
+void Trainer::begin_with(const std::filesystem::path& folder, bool moments) {
+  const CheckpointReader checkpoint(folder);
+  require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
+  for (const std::string& line : changed_model_keys(config_, checkpoint)) note("warning: " + line);
+  if (moments) {
+    restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
+    optimizer_->set_updates(run_state(checkpoint).updates);
+  } else {
+    read_parameters(ctx_.exec, checkpoint, model_->parameters());
+  }
+  state_.data = data_fingerprint(*data_.train);
+  state_.init_from = folder.string();
+  note(concat("a new run that begins with the parameters ", moments ? "and moments " : "", "of ",
+              folder.string(), " (step ", checkpoint.state().step, ")"));
+}
+
+void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) {
   const CheckpointReader checkpoint(folder);
   require_same_run(config_, checkpoint);
   require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
   for (const std::string& line : changed_keys(config_, checkpoint)) note(line);
   restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
-  const TrainState& state = checkpoint.state();
-  step_ = saved_step_ = state.step;
-  loader_->seek(state.sample);
-  std::string data;
-  try {
-    const auto json = nlohmann::json::parse(state.state_json);
-    optimizer_->set_updates(json.at("updates").get<int64_t>());
-    skipped_ = json.at("skipped").get<int64_t>();
-    skipped_in_a_row_ = json.at("skipped_in_a_row").get<int64_t>();
-    evaluated_step_ = json.at("evaluated_step").get<int64_t>();
-    data = json.at("data").get<std::string>();
-  } catch (const nlohmann::json::exception& error) {
-    fail(folder.string(), ": its state_json is not that of a training run: ", error.what());
+  state_ = run_state(checkpoint);
+  saved_step_ = state_.step;
+  optimizer_->set_updates(state_.updates);
+  loader_->seek(state_.sample);
+  const std::string data = data_fingerprint(*data_.train);
+  if (std::exchange(state_.data, data) != data) {
+    if (!other_data) {
+      fail(
+          "data.train is not what the checkpoint was trained on: the order of samples would "
+          "change. Name the same shards in the same order, say --allow-other-data to go on with ",
+          "these from sample ", state_.sample, " of their order, or begin a new run on them with ",
+          "--init-from");
+    }
+    note("data.train has changed: from here on the order of samples is another one");
   }
-  if (data == data_fingerprint(*data_.train)) return;
-  if (!other_data) {
-    fail(
-        "data.train is not what the checkpoint was trained on: the order of samples would change. "
-        "Name the same ",
-        "shards in the same order, or say --allow-other-data to go on with these");
+  const RateChange rate = rate_change(config_of(checkpoint), config_, state_.step);
+  note(concat("resumed from ", folder.string(), ", step ", state_.step, ", sample ", state_.sample,
+              rate.line.empty() ? "" : ", " + rate.line));
+  if (rate.jump) {
+    note(
+        "warning: the learning rate jumps by more than 10 %, since its schedule has changed; "
+        "optimizer.schedule = \"wsd\" is made for runs that grow");
   }
-  note("data.train has changed: from here on the order of samples is another one");
+}
+
+// The samples of the next `steps` steps are never seen.
+void Trainer::leave_out(int64_t steps) {
+  const uint64_t from = loader_->position();
+  const uint64_t to =
+      from + static_cast<uint64_t>(steps) * static_cast<uint64_t>(config_.run.global_batch);
+  loader_->seek(to);
+  state_.left_out.push_back({state_.step, steps, from, to});
+  note(concat("the data of ", steps, " steps is left out: samples ", from, " to ", to - 1));
+  if (!leads()) return;
+  // Belongs to the next step: a run that is resumed before it writes the line again.
+  metrics_->write("left_out", state_.step + 1,
+                  {{"steps", steps},
+                   {"from_sample", static_cast<int64_t>(from)},
+                   {"to_sample", static_cast<int64_t>(to)}});
 }
 
 StepResult Trainer::take_step() {
   const StepResult result =
-      stepper_->step(learning_rate(config_.optimizer, config_.run.steps, step_));
-  if (result.skipped) ++skipped_;
-  skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
-  ++step_;
+      stepper_->step(learning_rate(config_.optimizer, config_.run.steps, state_.step));
+  if (result.skipped) ++state_.skipped;
+  state_.skipped_in_a_row = result.skipped ? state_.skipped_in_a_row + 1 : 0;
+  ++state_.step;
   return result;
 }
 
 void Trainer::run() {
   bool stop = false;
   // A stop may have come between a step and the evaluation that belongs to it.
-  if (step_ > 0 && evaluation_due() && evaluated_step_ != step_) {
+  if (state_.step > 0 && evaluation_due() && state_.evaluated_step != state_.step) {
     stop = !evaluate();
-    if (!stop) save(step_ >= config_.run.steps);  // so that it is not done again
+    if (!stop) save(state_.step >= config_.run.steps);  // so that it is not done again
   }
-  if (step_ >= config_.run.steps && saved_step_ == step_ && !stop) {
-    note(concat("the run is complete: ", step_, " of ", config_.run.steps, " steps"));
+  if (state_.step >= config_.run.steps && saved_step_ == state_.step && !stop) {
+    note(concat("the run is complete: ", state_.step, " of ", config_.run.steps, " steps"));
   }
-  while (step_ < config_.run.steps && !stop) {
+  while (state_.step < config_.run.steps && !stop) {
     const auto begin = Clock::now();
     const StepResult result = take_step();
     report(result, seconds_since(begin));
-    if (skipped_in_a_row_ > config_.run.max_skipped) {
-      throw SharedError(concat("the loss or its gradient was not finite for ", skipped_in_a_row_,
-                               " steps in a row (step ", step_,
+    if (state_.skipped_in_a_row > config_.run.max_skipped) {
+      throw SharedError(concat("the loss or its gradient was not finite for ",
+                               state_.skipped_in_a_row, " steps in a row (step ", state_.step,
                                "); lower optimizer.lr, or look at the data around sample ",
                                loader_->position()));
     }
-    if (config_.run.check_every > 0 && step_ % config_.run.check_every == 0) {
-      check_identical(concat("after step ", step_));
+    if (config_.run.check_every > 0 && state_.step % config_.run.check_every == 0) {
+      check_identical(concat("after step ", state_.step));
     }
     stop = result.stop;
     if (!stop && evaluation_due()) stop = !evaluate();
     // In a streak of skipped steps something is wrong: the last good checkpoints must not be pruned
     // for copies of it.
-    const bool save_due = config_.checkpoint.every > 0 && step_ % config_.checkpoint.every == 0 &&
-                          skipped_in_a_row_ == 0;
-    if (stop || save_due || step_ == config_.run.steps) save(stop || step_ == config_.run.steps);
+    const bool save_due = config_.checkpoint.every > 0 &&
+                          state_.step % config_.checkpoint.every == 0 &&
+                          state_.skipped_in_a_row == 0;
+    if (stop || save_due || state_.step == config_.run.steps)
+      save(stop || state_.step == config_.run.steps);
   }
   if (stop) {
-    if (saved_step_ != step_) save(/*last=*/true);
-    note(concat("stopped by a signal after step ", step_,
-                ", saved; the same command goes on from here"));
+    if (saved_step_ != state_.step) save(/*last=*/true);
+    note(concat("stopped by a signal after step ", state_.step,
+                ", saved; rerun the command to resume"));
   }
 }
 
@@ -245,18 +273,19 @@ void Trainer::report(const StepResult& result, double step_s) {
   mean_step_s_ = mean_step_s_ == 0 ? step_s : 0.95 * mean_step_s_ + 0.05 * step_s;
   if (!leads()) return;
   const double flops = 3 * forward_flops_per_token(config_.model, config_.data.seq_len) * tokens;
-  StepReport line{.step = step_,
+  const auto samples = static_cast<int64_t>(loader_->position() - state_.samples_left_out());
+  StepReport line{.step = state_.step,
                   .total = config_.run.steps,
                   .loss = result.loss,
-                  .lr = learning_rate(config_.optimizer, config_.run.steps, step_ - 1),
+                  .lr = learning_rate(config_.optimizer, config_.run.steps, state_.step - 1),
                   .grad_norm = result.grad_norm,
                   .tokens_per_s = tokens / step_s,
                   .mfu = flops / step_s / (peak_gflops_ * 1e9),
                   .data_wait_s = result.data_wait_s,
                   .step_s = step_s,
-                  .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - step_),
-                  .tokens = static_cast<int64_t>(loader_->position()) * config_.data.seq_len,
-                  .skipped = skipped_};
+                  .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - state_.step),
+                  .tokens = samples * config_.data.seq_len,
+                  .skipped = state_.skipped};
   metrics_->step(line);
   const std::array<TensorBoardWriter::Scalar, 4> scalars{
       {{"train/loss", static_cast<float>(line.loss)},
@@ -264,15 +293,16 @@ void Trainer::report(const StepResult& result, double step_s) {
        {"train/grad_norm", static_cast<float>(line.grad_norm)},
        {"train/tokens_per_s", static_cast<float>(line.tokens_per_s)}}};
   board_->write(line.step, scalars);
-  if (step_ % config_.run.log_every == 0 || step_ == config_.run.steps) progress_.step(line);
+  if (state_.step % config_.run.log_every == 0 || state_.step == config_.run.steps)
+    progress_.step(line);
   if (result.skipped)
-    progress_.note(concat("step ", step_, ": loss or gradient not finite, update skipped"));
+    progress_.note(concat("step ", state_.step, ": loss or gradient not finite, update skipped"));
 }
 
 bool Trainer::evaluation_due() const {
   if (!data_.val) return false;
-  return step_ == config_.run.steps ||
-         (config_.run.eval_every > 0 && step_ % config_.run.eval_every == 0);
+  return state_.step == config_.run.steps ||
+         (config_.run.eval_every > 0 && state_.step % config_.run.eval_every == 0);
 }
 
 bool Trainer::evaluate() {
@@ -282,18 +312,19 @@ bool Trainer::evaluate() {
                             .token_bytes = data_.token_bytes};
   const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
   if (!result) return false;
-  evaluated_step_ = step_;
+  state_.evaluated_step = state_.step;
   if (leads()) {
-    metrics_->write("eval", step_,
+    metrics_->write("eval", state_.step,
                     {{"loss", result->loss()},
                      {"perplexity", result->perplexity()},
                      {"bits_per_byte", result->bits_per_byte()},
                      {"tokens", result->tokens}});
     const TensorBoardWriter::Scalar scalar{"val/loss", static_cast<float>(result->loss())};
-    board_->write(step_, std::span(&scalar, 1));
-    progress_.note(concat(
-        "step ", step_, ": validation loss ", result->loss(), ", perplexity ", result->perplexity(),
-        result->bytes > 0 ? concat(", bits per byte ", result->bits_per_byte()) : ""));
+    board_->write(state_.step, std::span(&scalar, 1));
+    progress_.note(
+        concat("step ", state_.step, ": validation loss ", result->loss(), ", perplexity ",
+               result->perplexity(),
+               result->bytes > 0 ? concat(", bits per byte ", result->bits_per_byte()) : ""));
   }
   return true;
 }
@@ -307,19 +338,16 @@ void Trainer::save(bool last) {
         sum_of_squares(exec, std::as_const(buffers.values).data<float>(), buffers.values.numel());
   });
   if (!std::isfinite(squares)) {
-    throw SharedError(concat("the parameters are not finite after step ", step_,
+    throw SharedError(concat("the parameters are not finite after step ", state_.step,
                              "; not saved. Lower optimizer.lr and go on from the last checkpoint"));
   }
   const Range owned =
       owned_range(buffers.values.numel(), communicator_.rank(), communicator_.world_size());
-  const TrainState state{.step = step_,
-                         .sample = loader_->position(),
-                         .state_json = nlohmann::json{{"updates", optimizer_->updates()},
-                                                      {"skipped", skipped_},
-                                                      {"skipped_in_a_row", skipped_in_a_row_},
-                                                      {"evaluated_step", evaluated_step_},
-                                                      {"data", data_fingerprint(*data_.train)}}
-                                           .dump(),
+  state_.sample = loader_->position();
+  state_.updates = optimizer_->updates();
+  const TrainState state{.step = state_.step,
+                         .sample = state_.sample,
+                         .state_json = state_json(state_),
                          .config_toml = to_toml(config_),
                          .tokenizer_hash = tokenizer_hash(data_)};
   const auto part = [&](const Tensor& x) {
@@ -340,11 +368,11 @@ void Trainer::save(bool last) {
   if (!problem.empty()) {
     // A full disk must not end a run that could go on and save later; at its end there is no later.
     if (last) throw SharedError("the last checkpoint could not be saved: " + problem);
-    note(concat("checkpoint at step ", step_, " not saved, the run goes on: ", problem));
+    note(concat("checkpoint at step ", state_.step, " not saved, the run goes on: ", problem));
     return;
   }
-  saved_step_ = step_;
-  if (leads() && skipped_in_a_row_ == 0) {
+  saved_step_ = state_.step;
+  if (leads() && state_.skipped_in_a_row == 0) {
     try {
       prune_checkpoints(config_.run.output, config_.checkpoint.keep_last,
                         config_.checkpoint.keep_every, folder);
@@ -364,10 +392,29 @@ void Trainer::check_identical(const std::string& when) {
 
 }  // namespace
 
-void train(Config config, const TrainOptions& options, Communicator& communicator) {
+void train(Config config, const StartOptions& options, Communicator& communicator) {
   install_stop_signals();
+  std::vector<std::string> notes;
+  std::unique_ptr<RunLock> lock;
+  const RunStart start = agree_on_start(config, options, communicator, lock,
+                                        [&](const std::string& line) { notes.push_back(line); });
+  together(communicator, [&] {
+    if (start.from != RunStart::From::resume) return;
+    const CheckpointReader checkpoint(start.checkpoint);
+    for (std::string& line : keep_resolved(config, checkpoint, options.other_compute))
+      notes.push_back(std::move(line));
+  });
   const Place place = place_ranks(config.run.device, config.run.threads, communicator);
-  Trainer(std::move(config), options, place).run();
+  const std::string place_text =
+      concat(describe_device(config.run.device, place.exec), ", ",
+             describe_compute(config.run.compute, device_of(place.exec)));
+  resolve_for_device(config, place.exec);
+  require_identical(communicator, xxh64(config.run.compute),
+                    "type that run.compute = \"auto\" stands for: name one, f32 or bf16");
+  Trainer trainer(std::move(config), place, place_text);
+  for (const std::string& line : notes) trainer.note(line);
+  trainer.begin(start, options, std::move(lock));
+  trainer.run();
 }
 
 }  // namespace rodimus

@@ -19,6 +19,20 @@ class Eval(Case):
             self.assertAlmostEqual(math.exp(result["nats_per_token"]), result["perplexity"], delta=1e-9 * VOCAB)
             self.assertAlmostEqual(result["bits_per_token"], result["nats_per_token"] / math.log(2), places=9)
 
+    def test_scores_in_the_type_that_the_run_computed_in(self):
+        """Whatever this CPU would choose by itself, and so one of the two types here is not that."""
+        for compute in ("f32", "bf16"):
+            output = self.train(compute, run__compute=f'"{compute}"')
+            trained = metrics(output, "eval")[-1]["perplexity"]
+            result = self.evaluate(1, output)
+            self.assertEqual(result["compute"], compute)
+            self.assertAlmostEqual(result["perplexity"], trained, delta=1e-6 * trained)
+        other = run(1, "eval", "--checkpoint", output, "--compute", "f32")
+        self.assertIn("trained in bf16", other.stderr)
+        self.assertIn("trained in bf16", run(0, "generate", "--checkpoint", output, "--ids", 3, "--compute", "f32",
+                                             "--tokens", 3).stderr)
+        self.assertNotIn("trained in", run(0, "generate", "--checkpoint", output, "--ids", 3, "--tokens", 3).stderr)
+
     def test_same_on_any_number_of_ranks_and_batch(self):
         output = self.train("run")
         for mode in ("windows", "documents"):
@@ -72,6 +86,24 @@ class Eval(Case):
                                result["bits_per_token"] * result["tokens"] / result["bytes"], places=9)
         for thing in (output, data, data / "tokenizer.model", path):
             self.assertEqual(run(0, "inspect", thing).returncode, 0)
+
+        # The run folder is all that it takes, wherever it is and wherever one stands.
+        moved = self.folder / "elsewhere" / "run"
+        moved.parent.mkdir()
+        output.rename(moved)
+        (data / "tokenizer.model").rename(self.folder / "kept.model")
+        words = ("generate", "--checkpoint", moved, *words[3:])
+        self.assertEqual(run(0, *words, cwd=moved.parent).stdout, first.stdout)
+        self.assertEqual(run(0, *words[:2], "run", *words[3:], cwd=moved.parent).stdout, first.stdout)
+        self.assertEqual(self.evaluate(1, moved)["bytes"], result["bytes"])
+        (moved / "tokenizer.model").unlink()
+        refused = run(0, *words, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("--tokenizer", refused.stderr)
+        refused = run(0, "eval", "--checkpoint", moved, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("--tokenizer", refused.stderr)
+        self.assertEqual(run(0, *words, "--tokenizer", self.folder / "kept.model").stdout, first.stdout)
 
 
 if __name__ == "__main__":

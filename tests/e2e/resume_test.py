@@ -126,6 +126,88 @@ class Resume(Case):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("already holds step 16", refused.stderr)
 
+    def test_resume_keeps_the_type_it_computed_in(self):
+        output = self.train("run", run__steps=4, run__compute='"bf16"')
+        straight = self.train("straight", run__steps=8, run__compute='"bf16"', optimizer__schedule='"constant"')
+        path = self.config("run", run__steps=8, run__compute='"f32"')
+        refused = run(2, "train", path, *self.overrides, check=False)
+        self.assertEqual(refused.returncode, 1)
+        for word in ('"f32"', "bf16", "--allow-other-compute"):
+            self.assertIn(word, refused.stderr)
+        # auto was resolved when the run began, whatever it would be here.
+        output = self.train("run", run__steps=8, run__compute='"auto"', optimizer__schedule='"constant"')
+        self.assertIn('compute = "bf16"', (output / "config.toml").read_text())
+        out = run(2, "train", self.config("run", run__steps=12), *self.overrides, "--allow-other-compute").stdout
+        self.assertIn('run.compute is "f32", was "bf16"', out)
+        self.assertNotIn("auto", (straight / "config.toml").read_text())
+
+    def test_a_longer_cosine_jumps_and_says_so(self):
+        self.train("run", run__steps=8)
+        path = self.config("run", run__steps=30)
+        out = run(2, "train", path, *self.overrides).stdout
+        self.assertIn("in the last step", out)
+        self.assertIn("warning: the learning rate jumps", out)
+        path = self.config("run", run__steps=30)
+        (self.folder / "run" / "step_00000030" / "manifest.json").write_text("x")  # back to step 28
+        out = run(2, "train", path, *self.overrides).stdout
+        self.assertIn("in the last step", out)
+        self.assertNotIn("warning: the learning rate", out)
+
+    def test_a_new_run_begins_with_the_parameters_of_another(self):
+        first = self.train("first", run__steps=20)
+        fresh = self.train("fresh", run__steps=8)
+        options = ("--init-from", first)
+        tuned = self.train("tuned", options=options, run__steps=8)
+        rates = [lr for *_, lr in trajectory(fresh)]
+        self.assertEqual([lr for *_, lr in trajectory(tuned)], rates)  # its own schedule, from step 0
+        self.assertLess(metrics(tuned)[0]["loss"], metrics(fresh)[0]["loss"] - 0.1)
+        self.assertEqual(metrics(tuned)[0]["tokens"], metrics(fresh)[0]["tokens"])
+        moments = self.train("moments", options=(*options, "--init-moments"), run__steps=8)
+        self.assertEqual(trajectory(moments)[0][1:3], trajectory(tuned)[0][1:3])  # same parameters, same data
+        self.assertNotEqual(trajectory(moments)[1], trajectory(tuned)[1])
+
+        # The same command resumes, and does not begin again.
+        path = self.config("tuned", run__steps=8)
+        (tuned / "step_00000008" / "manifest.json").write_text("x")
+        before = trajectory(tuned)
+        out = run(2, "train", path, *self.overrides, *options).stdout
+        self.assertIn("step 4", out)
+        self.assertEqual(before, trajectory(tuned))
+        refused = run(2, "train", self.config("fresh", run__steps=12), *options, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("another run.output", refused.stderr)
+        refused = run(2, "train", self.config("wide", model__d_model=64), *self.overrides, *options, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("rodimus: error:", refused.stderr)
+        self.assertEqual(list((self.folder / "wide").glob("step_*")), [])
+
+    def test_data_is_left_out_after_a_spike(self):
+        settings = dict(run__steps=12, data__shuffle="false")
+        straight = self.train("straight", **settings)
+        options = ("--resume", straight / "step_00000004", "--skip-steps", 2)
+        runs = {ranks: self.train(f"skipped{ranks}", ranks=ranks, options=options, **settings) for ranks in (1, 2, 3)}
+        for output in runs.values():
+            self.assertEqual([line["step"] for line in metrics(output)], list(range(5, 13)))
+            self.assertEqual(metrics(output, "left_out"),
+                             [{"kind": "left_out", "step": 5, "steps": 2, "from_sample": 24, "to_sample": 36}])
+            for one, other in zip(metrics(runs[2]), metrics(output), strict=True):
+                self.assertAlmostEqual(one["loss"], other["loss"], delta=1e-5 * one["loss"])
+            # Tokens count what was trained on.
+            self.assertEqual(metrics(output)[-1]["tokens"], metrics(straight)[-1]["tokens"])
+        # The first loss after the gap is that of step 7's data with the parameters of step 4.
+        self.assertNotEqual(metrics(runs[2])[0]["loss"], metrics(straight)[4]["loss"])
+
+        # The same command resumes and leaves nothing more out; so does a plain one.
+        for again in (options, ()):
+            (runs[2] / "step_00000012" / "manifest.json").write_text("x")
+            before = trajectory(runs[2])
+            run(2, "train", self.config("skipped2", **settings), *self.overrides, *again)
+            self.assertEqual(before, trajectory(runs[2]))
+            self.assertEqual(len(metrics(runs[2], "left_out")), 1)
+        refused = run(2, "train", self.config("auto", **settings), *self.overrides, "--skip-steps", 2, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("--resume PATH", refused.stderr)
+
     def test_one_run_per_folder(self):
         path = self.config("run", run__steps=100000)
         process = start(1, "train", path, *self.overrides)

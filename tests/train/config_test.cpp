@@ -301,6 +301,12 @@ TEST(Config, PresetsParse) {
   }
 }
 
+TEST(Config, TheLeastRateFollowsThePeak) {
+  EXPECT_EQ(parse("", {"optimizer.lr=1e-5"}).optimizer.min_lr, 1e-5 / 10);
+  EXPECT_EQ(parse("[optimizer]\nlr = 2e-3", {}).optimizer.min_lr, 2e-3 / 10);
+  EXPECT_EQ(parse("[optimizer]\nmin_lr = 0", {"optimizer.lr=1e-5"}).optimizer.min_lr, 0);
+}
+
 TEST(ResolveForRanks, SplitsTheBatch) {
   Config config = parse("", {"run.global_batch=24"});
   resolve_for_ranks(config, 4);

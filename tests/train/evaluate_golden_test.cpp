@@ -16,7 +16,7 @@ class EvaluateGolden : public ::testing::TestWithParam<std::filesystem::path> {
   EvaluateGolden() : golden_(GetParam()), shape_(golden_.shape("input_ids")) {
     write_checkpoint();
     write_shards();
-    loaded_ = load_model(folder_.path() / "run", ctx_.exec, ctx_.compute, nullptr);
+    loaded_ = load_model(folder_.path() / "run", ctx_.exec, "f32", nullptr);
   }
 
   void write_checkpoint() {

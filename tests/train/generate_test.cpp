@@ -171,7 +171,7 @@ class LoadModel : public ::testing::Test {
   std::string error_of(const fs::path& path) {
     Context ctx = context();
     try {
-      load_model(path, ctx.exec, DType::f32, nullptr);
+      load_model(path, ctx.exec, "f32", nullptr);
     } catch (const Error& error) {
       return error.what();
     }
@@ -196,7 +196,7 @@ TEST_F(LoadModel, ReadsWhatWasSaved) {
   const auto model = make_model(ctx);
   const fs::path step = save(*model, 12);
   for (const fs::path& path : {step, folder_}) {
-    const LoadedModel loaded = load_model(path, ctx.exec, DType::f32, nullptr);
+    const LoadedModel loaded = load_model(path, ctx.exec, "f32", nullptr);
     EXPECT_EQ(loaded.folder, step);
     EXPECT_EQ(loaded.state.step, 12);
     EXPECT_EQ(run(*loaded.model, kPrompt, {}), run(*model, kPrompt, {}));
@@ -215,7 +215,7 @@ TEST_F(LoadModel, TakesTheNewestSoundOneAndInspectSaysWhy) {
     if (entry.path().extension() == ".h5" && entry.path().filename() != "checkpoint.h5")
       flip_a_byte(entry.path());
   std::vector<std::string> problems;
-  EXPECT_EQ(load_model(folder_, ctx.exec, DType::f32, &problems).state.step, 1);
+  EXPECT_EQ(load_model(folder_, ctx.exec, "f32", &problems).state.step, 1);
   EXPECT_EQ(problems.size(), 1u);
   const Inspection run_folder = inspect(folder_);
   EXPECT_EQ(run_folder.problems.size(), 1u);

@@ -1,13 +1,18 @@
 // Where a run starts, and what it refuses to start from. Kills and ranks are in tests/e2e.
 #include "train/resume.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <filesystem>
 #include <limits>
 
+#include "kernels/device.h"
 #include "train/load_model.h"
+#include "train/run_start.h"
+#include "train/run_state.h"
+#include "train/schedule.h"
 
 namespace rodimus {
 namespace {
@@ -34,7 +39,10 @@ class ResumeTest : public ::testing::Test {
     ParameterBuffers& buffers = model_->parameters();
     TrainState state;
     state.step = step;
-    state.state_json = "{}";
+    state.sample = static_cast<uint64_t>(step) * 8;
+    RunState run = run_;
+    run.step = step;
+    state.state_json = state_json(run);
     state.config_toml = to_toml(config_);
     const std::array<OwnedArray, 3> arrays{OwnedArray{"params", buffers.values.data<float>()},
                                            OwnedArray{"adam_m", optimizer_->m().data<float>()},
@@ -53,7 +61,14 @@ class ResumeTest : public ::testing::Test {
     return "";
   }
   std::optional<fs::path> start(const std::string& resume) {
-    return find_start(config_, resume, [&](const std::string& line) { notes_.push_back(line); });
+    StartOptions options;
+    options.resume = resume;
+    const RunStart start = find(options);
+    if (start.from == RunStart::From::nothing) return std::nullopt;
+    return start.checkpoint;
+  }
+  RunStart find(const StartOptions& options) {
+    return find_start(config_, options, [&](const std::string& line) { notes_.push_back(line); });
   }
 
   fs::path folder_;
@@ -61,6 +76,7 @@ class ResumeTest : public ::testing::Test {
   Config config_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<AdamW> optimizer_;
+  RunState run_;  // what save() stores beside the step
   std::vector<std::string> notes_;
 };
 
@@ -125,9 +141,135 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
             std::string::npos);
   other = config_;
   other.run.global_batch = 16;
-  other.run.threads = 3;  // cannot matter
+  other.run.peak_gflops = 3;  // cannot matter
   EXPECT_EQ(changed_keys(other, checkpoint),
             std::vector<std::string>{"run.global_batch is 16, was 8 in the checkpoint"});
+  other = config_;
+  other.run.threads = 3;
+  EXPECT_EQ(
+      changed_keys(other, checkpoint),
+      std::vector<std::string>{"run.threads is 3, was 0 in the checkpoint: results may differ "
+                               "by rounding"});
+}
+
+TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
+  config_.run.compute = "bf16";
+  const CheckpointReader bf16(save(10));
+  Config now = config_;
+  now.run.compute = "auto";  // whatever this machine would take
+  EXPECT_TRUE(keep_resolved(now, bf16, false).empty());
+  EXPECT_EQ(now.run.compute, "bf16");
+
+  now.run.compute = "f32";
+  const std::string error = error_of([&] { keep_resolved(now, bf16, false); });
+  for (const char* word : {"\"f32\"", "\"bf16\"", "--allow-other-compute"})
+    EXPECT_NE(error.find(word), std::string::npos) << error;
+  EXPECT_TRUE(keep_resolved(now, bf16, true).empty());
+  EXPECT_EQ(now.run.compute, "f32");
+
+  config_.run.compute = "auto";  // as version 0.1 stored it: nobody knows
+  const CheckpointReader unknown(save(20));
+  EXPECT_TRUE(keep_resolved(now, unknown, false).empty());
+  EXPECT_EQ(now.run.compute, "f32");
+}
+
+TEST_F(ResumeTest, KeepsTheDeviceThatTheRunBeganOn) {
+  config_.run.device = "cpu";
+  Config now = config_;
+  now.run.device = "auto";
+  keep_resolved(now, CheckpointReader(save(10)), false);
+  EXPECT_EQ(now.run.device, "cpu");
+  if (find_gpus().count > 0) return;  // what is asserted below needs a machine without one
+  config_.run.device = "cuda";
+  const CheckpointReader on_gpu(save(20));
+  now.run.device = "auto";
+  const std::string error = error_of([&] { keep_resolved(now, on_gpu, false); });
+  EXPECT_NE(error.find("run.device=cpu"), std::string::npos) << error;
+  now.run.device = "cpu";
+  EXPECT_TRUE(keep_resolved(now, on_gpu, false).empty());
+}
+
+TEST_F(ResumeTest, WarnsOfAJumpThatTheScheduleDidNotPlan) {
+  Config before = config_;
+  before.run.steps = 6;
+  before.optimizer.warmup_steps = 2;
+  EXPECT_EQ(rate_change(before, before, 6).line, "");
+  for (int64_t step = 1; step < 6; ++step) {  // warm-up doubles the rate, and that is as planned
+    const RateChange same = rate_change(before, before, step);
+    EXPECT_FALSE(same.jump) << step;
+    EXPECT_NE(same.line.find("learning rate"), std::string::npos);
+  }
+  Config longer = before;
+  longer.run.steps = 12;
+  EXPECT_TRUE(rate_change(before, longer, 6).jump);
+  EXPECT_NE(rate_change(before, longer, 6)
+                .line.find(fmt::format("{:.3g} in the last step, {:.3g} in the next",
+                                       learning_rate(before.optimizer, 6, 5),
+                                       learning_rate(longer.optimizer, 12, 6))),
+            std::string::npos);
+  // A stable phase that grows goes on as it was.
+  before.optimizer.schedule = longer.optimizer.schedule = "wsd";
+  before.optimizer.decay_steps = longer.optimizer.decay_steps = 3;
+  EXPECT_FALSE(rate_change(before, longer, 4).jump);
+  EXPECT_TRUE(rate_change(before, longer, 6).jump);  // its decay was over already
+}
+
+TEST_F(ResumeTest, BeginsANewRunOnceAndResumesItAfterwards) {
+  const fs::path other = folder_.string() + "_other";
+  fs::remove_all(other);
+  StartOptions options;
+  options.init_from = save(10);
+  config_.run.output = other;
+  RunStart start = find(options);
+  EXPECT_EQ(start.from, RunStart::From::init);
+  EXPECT_EQ(start.checkpoint, options.init_from);
+
+  fs::create_directories(other);
+  run_.init_from = options.init_from;
+  fs::rename(save(20), other / "step_00000020");
+  start = find(options);
+  EXPECT_EQ(start.from, RunStart::From::resume);
+  EXPECT_EQ(start.checkpoint, other / "step_00000020");
+
+  run_.init_from = "";
+  fs::rename(save(30), other / "step_00000030");
+  EXPECT_NE(error_of([&] { find(options); }).find("did not begin so"), std::string::npos);
+  fs::remove_all(other);
+}
+
+TEST_F(ResumeTest, LeavesDataOutOnce) {
+  StartOptions options;
+  options.resume = save(10);
+  options.skip_steps = 3;
+  EXPECT_EQ(find(options).skip_steps, 3);
+  save(20);  // of a run that left nothing out
+  EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
+  run_.left_out = {{10, 3, 80, 104}};
+  const fs::path later = save(20);
+  const RunStart again = find(options);
+  EXPECT_EQ(again.checkpoint, later);
+  EXPECT_EQ(again.skip_steps, 0);
+  EXPECT_EQ(run_state(CheckpointReader(later)).samples_left_out(), 24u);
+  options.skip_steps = 4;
+  EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
+}
+
+TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
+  const auto error = [&](const StartOptions& options) { return error_of([&] { find(options); }); };
+  const std::string path = save(10);
+  StartOptions options;
+  options.skip_steps = 3;
+  EXPECT_NE(error(options).find("--skip-steps needs --resume PATH"), std::string::npos);
+  options = {};
+  options.resume = path;
+  options.init_from = path;
+  EXPECT_NE(error(options).find("name one"), std::string::npos);
+  options = {};
+  options.init_moments = true;
+  EXPECT_NE(error(options).find("needs --init-from"), std::string::npos);
+  options = {};
+  options.resume = "";
+  EXPECT_NE(error(options).find("--resume is empty"), std::string::npos);
 }
 
 }  // namespace
