@@ -128,8 +128,11 @@ void add_eval_command(CLI::App& app) {
       ->check(integer_in(1, kMaxSize));
   command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
       ->check(integer_in(0));
-  command->add_option("--compute", arguments->compute, "Type of matrix products: run, the one the checkpoint was trained in; f32; bf16; "
-           "auto, bf16 where the device multiplies it in hardware")
+  command
+      ->add_option(
+          "--compute", arguments->compute,
+          "Type of matrix products: run, the one the checkpoint was trained in; f32; bf16; "
+          "auto, bf16 where the device multiplies it in hardware")
       ->check(one_of({"run", "f32", "bf16", "auto"}))
       ->capture_default_str();
   command->add_option("--device", arguments->device, "Where the model runs")

@@ -132,8 +132,11 @@ void add_generate_command(CLI::App& app) {
       ->add_option("--tokenizer", options->tokenizer,
                    "SentencePiece model (default: that of the run)")
       ->check(not_empty());
-  command->add_option("--compute", options->compute, "type of matrix products: run, the one the model was trained in; f32; bf16; auto, bf16 "
-           "where the device multiplies it in hardware")
+  command
+      ->add_option(
+          "--compute", options->compute,
+          "type of matrix products: run, the one the model was trained in; f32; bf16; auto, bf16 "
+          "where the device multiplies it in hardware")
       ->check(one_of({"run", "f32", "bf16", "auto"}))
       ->capture_default_str();
   command->add_option("--device", options->device, "where the model runs")

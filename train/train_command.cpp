@@ -43,9 +43,10 @@ void add_train_command(CLI::App& app) {
   command->add_flag("--init-moments", arguments->start.init_moments,
                     "With --init-from: AdamW's moments as well");
   command
-      ->add_option("--skip-steps", arguments->start.skip_steps,
-                   "With --resume PATH: leave out the data of the next N steps, as after a spike of "
-                   "the loss")
+      ->add_option(
+          "--skip-steps", arguments->start.skip_steps,
+          "With --resume PATH: leave out the data of the next N steps, as after a spike of "
+          "the loss")
       ->check(integer_in(0, kMaxSize));
   command->add_flag("--allow-other-data", arguments->start.other_data,
                     "Resume although data.train has changed");
