@@ -1,7 +1,6 @@
 #include "data/tokenizer.h"
 
 #include <sentencepiece_processor.h>
-#include <sentencepiece_trainer.h>
 
 #include <algorithm>
 #include <array>
@@ -18,8 +17,6 @@ namespace {
 
 // SentencePiece writes a space as this character (U+2581), so the character itself needs care.
 constexpr std::string_view kMeta = "\xe2\x96\x81";
-// SentencePiece skips training lines longer than this; we cut them instead.
-constexpr size_t kMaxLineBytes = 4096;
 // Longer words are rare; caching them would cost memory for nothing.
 constexpr size_t kMaxCachedBytes = 48;
 constexpr size_t kMaxCachedWords = size_t{1} << 17;
@@ -48,37 +45,6 @@ std::string_view first_word(std::string_view text) {
   if (begin == std::string_view::npos) return text;
   return text.substr(0, text.find_first_of(" \n", begin));
 }
-
-// Feeds lines to the trainer, long ones in parts that end between characters.
-class LineIterator : public sentencepiece::SentenceIterator {
- public:
-  explicit LineIterator(const std::function<bool(std::string&)>& next_line)
-      : next_line_(next_line) {
-    Next();
-  }
-  bool done() const override { return done_; }
-  void Next() override {
-    while (offset_ >= line_.size()) {
-      offset_ = 0;
-      if (!next_line_(line_)) {
-        done_ = true;
-        return;
-      }
-    }
-    size_t end = std::min(line_.size(), offset_ + kMaxLineBytes);
-    while (end < line_.size() && (static_cast<uint8_t>(line_[end]) & 0xc0) == 0x80) --end;
-    part_ = line_.substr(offset_, end - offset_);
-    offset_ = end;
-  }
-  const std::string& value() const override { return part_; }
-  sentencepiece::util::Status status() const override { return {}; }
-
- private:
-  const std::function<bool(std::string&)>& next_line_;
-  std::string line_, part_;
-  size_t offset_ = 0;
-  bool done_ = false;
-};
 
 }  // namespace
 
@@ -147,50 +113,6 @@ Tokenizer Tokenizer::from_model(std::string serialized) {
       !probe.empty() && model->bytes[static_cast<size_t>(probe.front())].starts_with(' ');
   model->by_words = bytes_found == 256 && !crossing && !model->leading_space;
   return Tokenizer(std::move(model));
-}
-
-Tokenizer Tokenizer::train(const TokenizerTraining& options,
-                           const std::function<bool(std::string&)>& next_line) {
-  std::string symbols = "\n";
-  for (const std::string& symbol : options.user_symbols) {
-    if (symbol.empty() || symbol.find_first_of(" ,\"\n") != std::string::npos) {
-      fail("tokenizer symbol '", symbol, "' is empty or has a space, comma, quote or newline");
-    }
-    symbols += "," + symbol;
-  }
-  LineIterator lines(next_line);
-  if (lines.done())
-    fail(
-        "no text to train the tokenizer on: nothing but empty lines, or all of it set aside for "
-        "val");
-  std::string serialized;
-  // num_threads is written into the model and decides how unigram sums: a constant, so that the
-  // model depends on the text alone.
-  const auto status = sentencepiece::SentencePieceTrainer::Train(
-      {{"vocab_size", std::to_string(options.vocab_size)},
-       {"model_type", options.model_type},
-       {"character_coverage", std::to_string(options.character_coverage)},
-       {"user_defined_symbols", symbols},
-       {"byte_fallback", "true"},
-       {"normalization_rule_name", "identity"},
-       {"add_dummy_prefix", "false"},
-       {"remove_extra_whitespaces", "false"},
-       {"allow_whitespace_only_pieces", "true"},
-       {"split_digits", "true"},
-       {"max_sentence_length", std::to_string(kMaxLineBytes)},
-       {"unk_id", "0"},
-       {"eos_id", "1"},
-       {"bos_id", "-1"},
-       {"pad_id", "-1"},
-       {"num_threads", "8"},
-       {"minloglevel", "2"}},
-      &lines, &serialized);
-  if (!status.ok()) {
-    fail("cannot train a ", options.model_type, " tokenizer of ", options.vocab_size,
-         " tokens: ", status.ToString(),
-         "; a small text carries only a small vocabulary: lower the vocabulary size or add text");
-  }
-  return from_model(std::move(serialized));
 }
 
 int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(model_->bytes.size()); }

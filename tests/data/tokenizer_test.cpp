@@ -149,6 +149,90 @@ TEST(Tokenizer, TakesModelsFromElsewhere) {
   EXPECT_EQ(tokenizer.eos_id(), 2);
 }
 
+std::string utf8(uint32_t c) {
+  if (c < 0x80) return {static_cast<char>(c)};
+  const auto tail = [c](int shift) { return static_cast<char>(0x80 | ((c >> shift) & 63)); };
+  if (c < 0x800) return {static_cast<char>(0xc0 | (c >> 6)), tail(0)};
+  if (c < 0x10000) return {static_cast<char>(0xe0 | (c >> 12)), tail(6), tail(0)};
+  return {static_cast<char>(0xf0 | (c >> 18)), tail(12), tail(6), tail(0)};
+}
+
+// Lines of characters first .. first + 39, with a `rare` text once in each `every` lines.
+std::vector<std::string> script(uint32_t first, const std::string& rare, int every) {
+  std::vector<std::string> out;
+  uint64_t state = first;
+  for (int i = 0; i < 150; ++i) {
+    std::string line;
+    for (int j = 0; j < 50; ++j) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      line += utf8(first + (state >> 33) % 40);
+    }
+    if (every > 0 && i % every == 0) line += rare + utf8(first);
+    out.push_back(line);
+  }
+  return out;
+}
+
+// A tokenizer for any kind of text and of any size keeps every character of every other kind, and
+// none costs more than its bytes.
+TEST(Tokenizer, LosesNothingWhateverItWasTrainedOn) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> corpora = {
+      {"Chinese, few spaces", script(0x4e00, " ", 150)},
+      {"Chinese, no space", script(0x4e00, "", 0)},
+      {"Japanese", script(0x3042, " \xe6\x97\xa5", 100)},
+      {"Thai", script(0xe01, " ", 60)},
+      {"Arabic", script(0x621, " ", 2)},
+      {"emoji", script(0x1f600, "\xe2\x80\x8d", 3)},
+      {"code with tabs", script('A', "\t\t{ x;\r", 1)},
+      {"marks of SentencePiece", script('a', "\xe2\x96\x81 \xe2\x96\x85", 1)},
+      {"combining", script(0x300, "e ", 2)},
+      {"control bytes", script(0x1, std::string(" \0", 2), 1)},
+  };
+  std::vector<std::string> texts = hard_texts();
+  for (const auto& [name, corpus] : corpora) {
+    std::string text;
+    for (size_t i = 0; i < 20; ++i) text += corpus[i] + (i % 3 == 0 ? "\r\n" : "\n");
+    texts.push_back(text);
+  }
+  const std::vector<TokenizerTraining> kinds = {
+      {.vocab_size = 310, .character_coverage = 0.98},
+      {.vocab_size = 340},
+      {.vocab_size = 400, .character_coverage = 1},
+      {.vocab_size = 310, .model_type = "unigram", .character_coverage = 0.98},
+      {.vocab_size = 330, .model_type = "unigram"},
+  };
+  for (const auto& [name, corpus] : corpora) {
+    for (const TokenizerTraining& kind : kinds) {
+      size_t i = 0;
+      const Tokenizer tokenizer = Tokenizer::train(kind, [&, &all = corpus](std::string& line) {
+        if (i < all.size()) line = all[i];
+        return i++ < all.size();
+      });
+      EXPECT_EQ(tokenizer.vocab_size(), kind.vocab_size);
+      WordCache cache;
+      for (const std::string& text : texts) {
+        const auto ids = tokenizer.encode(text, &cache);
+        EXPECT_EQ(tokenizer.decode(ids), text)
+            << name << ", " << kind.model_type << " " << kind.vocab_size;
+        EXPECT_LE(ids.size(), text.size());
+      }
+      for (const char* one : {" ", "\n", "\t", "\r"}) {
+        EXPECT_EQ(tokenizer.encode(one).size(), 1u) << name << ": byte " << int{one[0]};
+      }
+    }
+  }
+}
+
+// SentencePiece skips lines that hold its own U+2585.
+TEST(Tokenizer, TrainsOnLinesThatHoldMarksOfSentencePiece) {
+  size_t i = 0;
+  const Tokenizer tokenizer = Tokenizer::train({.vocab_size = 280}, [&](std::string& line) {
+    line = "hello \xe2\x96\x85world\xe2\x96\x81hello";
+    return i++ < 50;
+  });
+  EXPECT_EQ(tokenizer.encode("hello").size(), 1u);
+}
+
 TEST(Tokenizer, CompressesWhatItWasTrainedOn) {
   const Tokenizer tokenizer = train({.vocab_size = 340});
   const std::string text = "the memory of a model decays with gates";
@@ -183,7 +267,22 @@ TEST(Tokenizer, MistakesAreErrors) {
   expect_error([&] { Tokenizer::load(folder / "no.model"); }, {"no.model", "No such file"});
   testing::write_bytes(folder / "bad.model", "this is text");
   expect_error([&] { Tokenizer::load(folder / "bad.model"); }, {"bad.model", "SentencePiece"});
-  expect_error([] { train({.vocab_size = 50000}); }, {"50000", "lower the vocabulary size"});
+  // Advice by cause; what SentencePiece said, with file and line, comes last.
+  const std::string small = testing::error_of([] { train({.vocab_size = 50000}); });
+  EXPECT_LT(small.find("lower the vocabulary size"), small.find("trainer_interface.cc")) << small;
+  expect_error([] { train({.vocab_size = 50000}); }, {"50000", "at most: lower", "or add text"});
+  const auto many_characters = [] {
+    const auto text = script(0x4e00, "", 0);
+    size_t i = 0;
+    Tokenizer::train({.vocab_size = 290}, [&](std::string& line) {
+      if (i < text.size()) line = text[i];
+      return i++ < text.size();
+    });
+  };
+  expect_error(many_characters, {"raise --vocab-size", "need 300", "--character-coverage"});
+  EXPECT_EQ(testing::error_of(many_characters).find("small"),
+            testing::error_of(many_characters).find("smaller than required_chars"));
+  expect_error([] { train({.user_symbols = {"\xe2\x96\x81x"}}); }, {"U+2581"});
   expect_error([] { Tokenizer::train({}, [](std::string&) { return false; }); },
                {"no text to train"});
   const Tokenizer tokenizer = train({.vocab_size = 340});
