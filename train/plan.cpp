@@ -64,16 +64,39 @@ std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, 
   return shares;
 }
 
+// The least time of an all-reduce, whatever the algorithm, nodes filled one after the other. Two
+// cuts, both of which hold, so the later one counts; what crosses them overlaps as if perfectly:
+// - What leaves the GPUs, over NVLink and each one's NIC: 2 (n - 1) times the buffer from all of
+//   them together, as each element is added n - 1 times and handed on n - 1 times. Where the
+//   switches of the node add up and hand on, a GPU still sends every element once.
+// - What leaves the nodes, each with a NIC for every GPU: 2 (m - 1) times the buffer from m nodes,
+//   and the whole buffer at least once from each, also from one with fewer GPUs.
 Json communication(const GpuSheet& gpu, const PlanOptions& options, double gradient_bytes) {
-  // A ring sends and receives 2 (N - 1) / N of the buffer over every link; the slowest one counts.
-  const double n = options.gpus, sent = 2 * (n - 1) / n * gradient_bytes;
-  const bool one_node = options.gpus <= gpu.per_node;
-  const double network = options.network_gbit_per_s / 8;
-  const double link = one_node ? gpu.nvlink_gb_per_s : std::min(network, gpu.nvlink_gb_per_s);
-  return {{"sent_bytes_per_gpu", options.gpus > 1 ? sent : 0.0},
-          {"link", one_node ? "NVLink" : "network"},
-          {"link_gb_per_s", link},
-          {"seconds", options.gpus > 1 ? sent / (link * 1e9) : 0.0}};
+  const double n = options.gpus, nic = options.network_gbit_per_s / 8 * 1e9;
+  const int nodes = (options.gpus + gpu.per_node - 1) / gpu.per_node;
+  const int in_last_node = options.gpus - (nodes - 1) * gpu.per_node;
+  double sent_by_gpu = 0, sent_by_nodes = 0, gpu_s = 0, network_s = 0;
+  if (options.gpus > 1) {
+    sent_by_gpu = gpu.switch_adds ? gradient_bytes : 2 * (n - 1) / n * gradient_bytes;
+    gpu_s = sent_by_gpu / (gpu.nvlink_gb_per_s * 1e9 + (nodes > 1 ? nic : 0));
+  }
+  if (nodes > 1) {
+    sent_by_nodes = 2.0 * (nodes - 1) * gradient_bytes;
+    network_s = std::max(sent_by_nodes / (n * nic), gradient_bytes / (in_last_node * nic));
+  }
+  const double seconds = std::max(gpu_s, network_s);
+  return {{"nodes", nodes},
+          {"gpus_of_last_node", in_last_node},
+          {"assumed", "no sums in network switches; nodes filled one after the other"},
+          {"sent_bytes_per_gpu", sent_by_gpu},
+          {"nvlink_gb_per_s", gpu.nvlink_gb_per_s},
+          {"node_seconds", gpu_s},
+          {"sent_bytes_over_network", sent_by_nodes},
+          {"network_gb_per_s_per_node", nic / 1e9 * std::min(gpu.per_node, options.gpus)},
+          {"network_seconds", network_s},
+          {"seconds", seconds},
+          {"bus_gb_per_s",
+           seconds > 0 ? Json(2 * (n - 1) / n * gradient_bytes / seconds / 1e9) : Json()}};
 }
 
 Json memory_of(const Config& config, DType compute, double capacity) {
@@ -88,6 +111,24 @@ Json memory_of(const Config& config, DType compute, double capacity) {
   return memory;
 }
 
+std::string describe_communication(const Json& c) {
+  if (c["bus_gb_per_s"].is_null()) return "";
+  const int nodes = c["nodes"];
+  std::string text =
+      fmt::format("sum      of gradients: {:.4g} GB leave each GPU, {:.4g} s",
+                  c["sent_bytes_per_gpu"].get<double>() / 1e9, c["node_seconds"].get<double>());
+  if (nodes > 1) {
+    text += fmt::format(
+        "; {:.4g} GB leave {} nodes at {:.0f} GB/s each (GPUs of the last: {}), "
+        "{:.4g} s",
+        c["sent_bytes_over_network"].get<double>() / 1e9, nodes,
+        c["network_gb_per_s_per_node"].get<double>(), c["gpus_of_last_node"].get<int>(),
+        c["network_seconds"].get<double>());
+  }
+  return text +
+         fmt::format("; bus bandwidth at most {:.0f} GB/s\n", c["bus_gb_per_s"].get<double>());
+}
+
 std::string gib(const Json& bytes) {
   return fmt::format("{:.2f}", bytes.get<double>() / (1 << 30));
 }
@@ -96,9 +137,9 @@ std::string gib(const Json& bytes) {
 
 const std::vector<GpuSheet>& gpu_sheets() {
   static const std::vector<GpuSheet> sheets = {
-      {"a100", "NVIDIA A100 SXM 80 GB", 80, 2039, 312, 19.5, 300, 8},
-      {"h100", "NVIDIA H100 SXM", 80, 3350, 989, 66.9, 450, 8},
-      {"h200", "NVIDIA H200 SXM", 141, 4800, 989, 66.9, 450, 8},
+      {"a100", "NVIDIA A100 SXM 80 GB", 80, 2039, 312, 19.5, 300, false, 8},
+      {"h100", "NVIDIA H100 SXM", 80, 3350, 989, 66.9, 450, true, 8},
+      {"h200", "NVIDIA H200 SXM", 141, 4800, 989, 66.9, 450, true, 8},
   };
   return sheets;
 }
@@ -192,21 +233,18 @@ std::string describe_plan(const Json& p) {
             ? ""
             : fmt::format(": does NOT fit {:.0f} GB", p["memory_gb"].get<double>()));
   }
-  const Json& c = p["communication"];
   text += fmt::format(
       "step     {} sequences of {} tokens{}: at least {:.4g} s, bound by {}; at most {:.0f} "
       "tokens/s, MFU {:.1f} %\n"
-      "         per GPU {:.4g} TFLOP, {:.4g} GB of memory traffic, {:.4g} GB sent over {} at "
-      "{:.0f} "
-      "GB/s: {:.4g} s\n"
+      "         per GPU {:.4g} TFLOP, {:.4g} GB of memory traffic\n"
+      "{}"
       "run      {} steps: at least {:.3g} h\n"
       "saves    {} GiB per checkpoint, over all GPUs\n\n",
       p["global_batch"].get<int64_t>(), p["seq_len"].get<int64_t>(),
       p["recompute"].get<bool>() ? ", activations recomputed" : "", step_s,
       p["bound"].get<std::string>(), p["tokens_per_s"].get<double>(), 100 * p["mfu"].get<double>(),
       p["flop_per_step_and_gpu"].get<double>() / 1e12,
-      p["bytes_per_step_and_gpu"].get<double>() / 1e9, c["sent_bytes_per_gpu"].get<double>() / 1e9,
-      c["link"].get<std::string>(), c["link_gb_per_s"].get<double>(), c["seconds"].get<double>(),
+      p["bytes_per_step_and_gpu"].get<double>() / 1e9, describe_communication(p["communication"]),
       p["steps"].get<int64_t>(), p["run_seconds"].get<double>() / 3600, gib(p["checkpoint_bytes"]));
   constexpr const char* kRow = "{:<14} {:>7} {:>10} {:>7} {:>11} {:>9}  {}\n";
   text += fmt::format(kRow, "op", "calls", "ms", "share %", "GFLOP", "GB", "bound by");

@@ -19,7 +19,8 @@ struct GpuSheet {
   double bf16_tflops;      // tensor cores, dense, f32 sums
   double f32_tflops;       // no tensor cores
   double nvlink_gb_per_s;  // each way
-  int per_node;            // GPUs joined by NVLink
+  bool switch_adds;        // NVSwitch adds up and hands on what GPUs send (NVLink SHARP)
+  int per_node;            // GPUs joined by NVLink, and NICs
 };
 const std::vector<GpuSheet>& gpu_sheets();
 const GpuSheet& gpu_sheet(const std::string& name);  // throws Error that lists the names
@@ -31,9 +32,9 @@ struct PlanOptions {
 };
 
 // One object with all figures; keys carry units. Time: of each op the larger of FLOPs by the
-// tensor rate and bytes by the memory bandwidth; the sum over ops and the all-reduce (ring, f32
-// gradients) overlap as if perfectly. Throws Error for a configuration that cannot be trained on
-// that many ranks, or without model.vocab_size.
+// tensor rate and bytes by the memory bandwidth; the sum over ops and the all-reduce (f32
+// gradients; NVLink and network apart, "assumed" says under what) overlap as if perfectly. Throws
+// Error for a configuration that cannot be trained on that many ranks, or without model.vocab_size.
 nlohmann::ordered_json plan(Config config, const PlanOptions& options);
 
 std::string describe_plan(const nlohmann::ordered_json& plan);

@@ -41,7 +41,7 @@ void add_plan_command(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--network", arguments->plan.network_gbit_per_s,
-                   "Gbit/s of one GPU to other nodes, each way")
+                   "Gbit/s of one NIC to other nodes, each way; a node has a NIC for every GPU")
       ->check(number_in({.low = 0, .above = true}))
       ->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");

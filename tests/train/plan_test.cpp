@@ -51,19 +51,70 @@ TEST(Plan, RecomputationAddsOneForwardOfTheBlocksButTheirLastProduct) {
             memory["without_recompute"]["activations_bytes"]);
 }
 
-TEST(Plan, ARingSendsTwiceTheGradientsLessOneShare) {
-  const Config config = example();
-  const double gradients = 4.0 * static_cast<double>(parameter_count(config.model));
-  EXPECT_EQ(plan(config, {.gpus = 1})["communication"]["seconds"], 0.0);
-  const auto node = plan(config, {.gpus = 8, .gpu = "a100"})["communication"];
-  EXPECT_DOUBLE_EQ(node["sent_bytes_per_gpu"], 2 * 7.0 / 8 * gradients);
-  EXPECT_DOUBLE_EQ(node["seconds"], 2 * 7.0 / 8 * gradients / 300e9);
-  Config wide = config;
-  wide.run.global_batch = 32;
-  const auto nodes =
-      plan(wide, {.gpus = 16, .gpu = "a100", .network_gbit_per_s = 80})["communication"];
-  EXPECT_EQ(nodes["link"], "network");
-  EXPECT_DOUBLE_EQ(nodes["seconds"], 2 * 15.0 / 16 * gradients / 10e9);
+nlohmann::ordered_json sum_of_gradients(const PlanOptions& options) {
+  Config config = example();
+  config.run.micro_batch = 1;
+  config.run.global_batch = options.gpus;
+  return plan(config, options)["communication"];
+}
+const double kGradients = 4.0 * static_cast<double>(parameter_count(example().model));
+
+TEST(Plan, WithinANodeGradientsGoOverNvlink) {
+  EXPECT_EQ(sum_of_gradients({.gpus = 1})["seconds"], 0.0);
+  EXPECT_TRUE(sum_of_gradients({.gpus = 1})["bus_gb_per_s"].is_null());
+  for (const int gpus : {2, 5, 8}) {
+    const auto ring = sum_of_gradients({.gpus = gpus, .gpu = "a100"});
+    EXPECT_EQ(ring["nodes"], 1);
+    EXPECT_EQ(ring["network_seconds"], 0.0);
+    EXPECT_NEAR(ring["bus_gb_per_s"].get<double>(), 300, 1e-9);
+    // The switch adds up: each GPU sends its gradients once.
+    EXPECT_DOUBLE_EQ(sum_of_gradients({.gpus = gpus})["seconds"], kGradients / 450e9);
+  }
+}
+
+// 2 (m - 1) times the buffer leaves m nodes, through all of their NICs.
+TEST(Plan, EveryNicOfANodeCarriesItsShare) {
+  const auto eight = sum_of_gradients({.gpus = 64, .network_gbit_per_s = 400});
+  EXPECT_EQ(eight["nodes"], 8);
+  EXPECT_DOUBLE_EQ(eight["network_gb_per_s_per_node"], 400);
+  EXPECT_DOUBLE_EQ(eight["seconds"], 2 * 7.0 / 8 * kGradients / 400e9);
+  EXPECT_EQ(eight["seconds"], eight["network_seconds"]);
+  // A network faster than NVLink leaves NVLink as the limit.
+  const auto fast = sum_of_gradients({.gpus = 64, .network_gbit_per_s = 8e6});
+  EXPECT_EQ(fast["seconds"], fast["node_seconds"]);
+}
+
+// A node with few GPUs has few NICs, and its gradients must leave it all the same.
+TEST(Plan, ThePartialNodeHasFewerNics) {
+  const auto seconds = [](int gpus) {
+    const auto c = sum_of_gradients({.gpus = gpus, .network_gbit_per_s = 80});
+    EXPECT_EQ(c["nodes"], (gpus + 7) / 8);
+    EXPECT_EQ(c["gpus_of_last_node"], (gpus - 1) % 8 + 1);
+    return c["seconds"].get<double>() / kGradients;
+  };
+  EXPECT_DOUBLE_EQ(seconds(9), 1 / 10e9);
+  EXPECT_DOUBLE_EQ(seconds(12), 1 / 40e9);
+  EXPECT_DOUBLE_EQ(seconds(16), 1 / 80e9);
+  EXPECT_DOUBLE_EQ(seconds(17), 1 / 10e9);
+  EXPECT_DOUBLE_EQ(seconds(23), 4 / 230e9);  // 1 / 70 from the node of 7 is less
+}
+
+// Bus bandwidth of all_reduce_perf as others published it; docs/benchmarks.md has the sources. A
+// bound below any of these is none, one far above them would say nothing.
+TEST(Plan, NoPublishedBusBandwidthIsBetterThanTheBound) {
+  struct Published {
+    const char* gpu;
+    int gpus;
+    double gbit_per_s, bus_gb_per_s;
+  };
+  for (const Published& p : {Published{"h100", 8, 400, 480}, Published{"h100", 16, 400, 470},
+                             Published{"h100", 16, 400, 430}, Published{"h100", 32, 400, 331},
+                             Published{"h200", 1984, 400, 350}, Published{"a100", 16, 200, 192}}) {
+    SCOPED_TRACE(testing::Message() << p.gpus << " " << p.gpu);
+    const double bound = sum_of_gradients({p.gpus, p.gpu, p.gbit_per_s})["bus_gb_per_s"];
+    EXPECT_GE(bound, p.bus_gb_per_s);
+    EXPECT_LE(bound, 1.8 * p.bus_gb_per_s);
+  }
 }
 
 TEST(Plan, SlowLinksBoundTheStep) {
