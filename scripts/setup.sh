@@ -7,9 +7,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--dev] [--cuda]
+usage: scripts/setup.sh [--dev] [--test] [--cuda]
 
   --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format, Google Benchmark, shellcheck
+  --test  also TensorBoard, which one test reads event files with: 6 MB from PyPI, unpacked into .tensorboard/ of this
+          folder. Needs pip, no root
   --cuda  also a CUDA toolkit, where there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ of
           this folder (1.1 GB). Needs pip, no root, no GPU
 
@@ -60,10 +62,26 @@ install_toolkit() {
   rm -rf "$new"
 }
 
+# Likewise. The stamp tells which list it was made from.
+install_tensorboard() {
+  local list=$ROOT/scripts/test-requirements.txt new=$ROOT/.tensorboard.new
+  ! cmp -s "$list" "$ROOT/.tensorboard/requirements.txt" || return 0
+  say "fetching TensorBoard from PyPI (6 MB)"
+  rm -rf "$new" "$ROOT/.tensorboard"
+  # The Python of Debian, which has the NumPy.
+  /usr/bin/python3 -m pip install -q --no-deps --only-binary=:all: --require-hashes --no-warn-script-location \
+    --disable-pip-version-check --root-user-action=ignore --no-compile --target "$new" -r "$list" ||
+    die "pip could not fetch TensorBoard (see above)"
+  cp "$list" "$new/requirements.txt"
+  mv "$new" "$ROOT/.tensorboard"
+}
+
 cuda=
+tests=
 while (($# > 0)); do
   case $1 in
     --cuda) cuda=1 ;;
+    --test) tests=1 ;;
     --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
@@ -77,6 +95,7 @@ if nvcc=$(find_nvcc); then
 elif [[ -n $cuda ]] && ! python3 -m pip --version >/dev/null 2>&1; then
   packages+=(python3-pip)
 fi
+if [[ -n $tests ]] && ! /usr/bin/python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
 # With a toolkit CMake builds the CUDA backend, whose tests need this for their emulator.
 if [[ -n $nvcc$cuda ]]; then packages+=(libboost-context-dev); fi
 
@@ -111,4 +130,5 @@ install_packages() {
 apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
 
 install_packages
+if [[ -n $tests ]]; then install_tensorboard; fi
 if [[ -n $cuda ]]; then install_toolkit; fi

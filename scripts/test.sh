@@ -33,7 +33,7 @@ while (($# > 0)); do
 done
 [[ $dir = /* ]] || dir=$ROOT/$dir
 
-"$ROOT/scripts/setup.sh"
+"$ROOT/scripts/setup.sh" --test
 "$ROOT/scripts/build.sh" --dir "$dir" "${build_options[@]}"
 
 export_mpi_defaults

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <chrono>
 
 #include "kernels/check.h"
@@ -61,6 +63,36 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
 }
 
+constexpr std::string_view kPrefix = "events.out.tfevents.";
+
+// The event file of `folder` that TensorBoard reads last; "" when there is none.
+std::string last_name(const std::filesystem::path& folder) {
+  std::string last;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    if (name.find("tfevents") != std::string::npos) last = std::max(last, name);
+  }
+  return last;
+}
+
+// TensorBoard reads the files of a folder in the order of their names, whose first part is the time
+// in seconds. A run moves between machines, whose clocks may differ: then a second after `last`.
+std::string name_after(const std::string& last) {
+  const auto name_at = [](int64_t seconds) {
+    return fmt::format("{}{:010}.{}", kPrefix, seconds, host_name());
+  };
+  const std::string now = name_at(std::chrono::duration_cast<std::chrono::seconds>(
+                                      std::chrono::system_clock::now().time_since_epoch())
+                                      .count());
+  if (now > last) return now;
+  int64_t seconds = 0;
+  if (last.starts_with(kPrefix))
+    std::from_chars(last.data() + kPrefix.size(), last.data() + last.size(), seconds);
+  const std::string next = seconds < INT64_MAX ? name_at(seconds + 1) : "";
+  return next > last ? next : last + ".next";  // a name that is not ours
+}
+
 }  // namespace
 
 uint32_t crc32c(std::string_view bytes) {
@@ -72,18 +104,16 @@ uint32_t crc32c(std::string_view bytes) {
 TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, int64_t resume_step) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  // TensorBoard reads the files of a folder in the order of their names: seconds, then a number
-  // for runs that start within one.
-  const int64_t seconds = std::chrono::duration_cast<std::chrono::seconds>(
-                              std::chrono::system_clock::now().time_since_epoch())
-                              .count();
-  for (int i = 0; file_.empty() || std::filesystem::exists(file_); ++i)
-    file_ = folder / fmt::format("events.out.tfevents.{:010}.{:03}.{}", seconds, i, host_name());
+  file_ = folder / name_after(last_name(folder));
   out_.open(file_, std::ios::binary);
   record(event(0, field(3, kBytes, "brain.Event:2")));
-  // SessionLog: status = 1 with START = 1. The reader drops events at and after this step.
-  if (resume_step >= 0)
-    record(event(resume_step + 1, field(7, kBytes, field(1, kVarint, varint(1)))));
+  // SessionLog: status = 1 with START = 1. TensorBoard drops what it has of this step and later
+  // ones, but takes the first START that it meets for the birth of the run and drops nothing: hence
+  // two, which work whatever earlier files hold, also those of a run that began again without a
+  // checkpoint.
+  const std::string start = event(resume_step + 1, field(7, kBytes, field(1, kVarint, varint(1))));
+  record(start);
+  record(start);
   if (!out_) fail("cannot write ", file_.native(), "; is the folder writable, the disk full?");
 }
 

@@ -16,9 +16,9 @@ uint32_t crc32c(std::string_view bytes);
 
 class TensorBoardWriter {
  public:
-  // Starts a new event file in `folder`, which is created. resume_step >= 0: TensorBoard discards
-  // what earlier files say of later steps; -1: a fresh run. Throws Error when the file cannot be
-  // written.
+  // Starts a new event file in `folder`, which is created. Its name sorts after those of all files
+  // that are there, since TensorBoard reads them in that order, and TensorBoard discards what they
+  // say of steps after resume_step; -1: a fresh run. Throws Error when the file cannot be written.
   TensorBoardWriter(const std::filesystem::path& folder, int64_t resume_step);
 
   struct Scalar {

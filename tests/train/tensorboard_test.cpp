@@ -106,14 +106,14 @@ TEST_F(TensorBoard, WritesWhatADecoderReads) {
                                                           {long_tag, -1e-30f}};
   writer.write(300, scalars);
   const auto records = records_of(writer.file());
-  ASSERT_EQ(records.size(), 2u);
+  ASSERT_EQ(records.size(), 4u);
 
   const auto version = fields_of(records[0]);
   ASSERT_EQ(version.size(), 3u);
   EXPECT_EQ(version[2].number, 3u);
   EXPECT_EQ(version[2].bytes, "brain.Event:2");
 
-  const auto event = fields_of(records[1]);
+  const auto event = fields_of(records[3]);
   ASSERT_EQ(event.size(), 3u);
   EXPECT_EQ(event[0].number, 1u);
   EXPECT_GT(read_as<double>(event[0].bytes, 0), 1.5e9);  // seconds since 1970
@@ -132,17 +132,41 @@ TEST_F(TensorBoard, WritesWhatADecoderReads) {
   }
 }
 
-TEST_F(TensorBoard, AResumedRunStartsASecondFileThatPurges) {
-  TensorBoardWriter first(folder_, -1), second(folder_, 41);
-  EXPECT_LT(first.file().filename(), second.file().filename());
-  const auto records = records_of(second.file());
-  ASSERT_EQ(records.size(), 2u);
-  const auto start = fields_of(records[1]);
-  EXPECT_EQ(start[1].integer, 42u);
-  EXPECT_EQ(start[2].number, 7u);
-  const auto log = fields_of(start[2].bytes);
-  EXPECT_EQ(log[0].number, 1u);
-  EXPECT_EQ(log[0].integer, 1u);
+// TensorBoard ignores the first START that it meets, so every file has two.
+TEST_F(TensorBoard, EveryFilePurgesWhatEarlierOnesSayOfItsSteps) {
+  for (const int64_t resume_step : {-1, 41, 0}) {
+    TensorBoardWriter writer(folder_, resume_step);
+    const auto records = records_of(writer.file());
+    ASSERT_EQ(records.size(), 3u);
+    for (const size_t i : {1u, 2u}) {
+      const auto start = fields_of(records[i]);
+      EXPECT_EQ(start[1].integer, static_cast<uint64_t>(resume_step + 1));
+      EXPECT_EQ(start[2].number, 7u);
+      const auto log = fields_of(start[2].bytes);
+      EXPECT_EQ(log[0].number, 1u);
+      EXPECT_EQ(log[0].integer, 1u);
+    }
+  }
+}
+
+TEST_F(TensorBoard, FilesSortInTheOrderOfTheRun) {
+  std::string last;
+  const auto expect_after = [&] {
+    const std::string name = TensorBoardWriter(folder_, 4).file().filename();
+    EXPECT_LT(last, name);
+    EXPECT_EQ(name.rfind("events.out.tfevents.", 0), 0u);
+    last = name;
+  };
+  // Within a second; then after files of clocks that are ahead, and after other names.
+  for (int i = 0; i < 3; ++i) expect_after();
+  for (const char* name :
+       {"events.out.tfevents.5000000000.elsewhere", "events.out.tfevents.9999999999.x",
+        "events.out.tfevents.9223372036854775807.x", "events.out.tfevents.last"}) {
+    std::ofstream(folder_ / name) << "";
+    last = name;
+    expect_after();
+    expect_after();
+  }
 }
 
 TEST_F(TensorBoard, AFileInTheWayIsAnError) {
