@@ -9,7 +9,8 @@ usage() {
 usage: scripts/avx512_check.sh [--seconds N] [TEST]...
 
   --seconds N   give up after so long (default: 5400)
-  TEST          such as kernels/ddts_test; default: every test of kernels/ for the CPU, and the golden models
+  TEST          such as kernels/ddts_test; default: every test of kernels/ for the CPU, the golden models, train/generate_test,
+                and train_and_eval: the program trains and scores in bf16 and f32
 
 Needs root and Debian's debootstrap, which it installs: Bochs 3 and the kernel come from Debian 13 and are unpacked,
 not installed, in build-avx512/ (1 GB). All tests take about half an hour, because the emulator executes some 50 million
@@ -23,7 +24,7 @@ known=()
 while read -r line; do known+=("$line"); done < <(
   sed -n 's/^rodimus_\(backend_\)\?test(\(kernels\/[a-z0-9_]*\).*/\2/p' "$ROOT/tests/kernels/CMakeLists.txt")
 ((${#known[@]} > 0)) || die "avx512_check.sh finds no tests in tests/kernels/CMakeLists.txt"
-known+=(layers/model_golden_test)
+known+=(layers/model_golden_test train/generate_test train_and_eval)
 
 seconds=5400
 tests=()
@@ -68,8 +69,12 @@ if [[ ! -e $debian/.complete ]]; then
   touch "$debian/.complete"
 fi
 
+# train_and_eval is the program itself; the others are test executables.
+program_of() {
+  if [[ $1 = train_and_eval ]]; then echo "$work/build/train/rodimus"; else echo "$work/build/tests/${1%/*}/${1/\//_}"; fi
+}
 targets=()
-for test in "${tests[@]}"; do targets+=(--target "${test/\//_}"); done
+for test in "${tests[@]}"; do targets+=(--target "$(basename "$(program_of "$test")")"); done
 "$ROOT/scripts/setup.sh"
 "$ROOT/scripts/build.sh" --dir "$work/build" "${targets[@]}" -DRODIMUS_ARCH=cooperlake -DRODIMUS_CUDA=OFF
 
@@ -77,13 +82,34 @@ for test in "${tests[@]}"; do targets+=(--target "${test/\//_}"); done
 rm -rf "$check"
 mkdir -p "$guest"/{bin,dev,proc,sys,tmp} "$check/disc/isolinux"
 cp "$debian/bin/busybox" "$guest/bin/"
-for tool in sh mount grep sleep poweroff; do ln -s busybox "$guest/bin/$tool"; done
+for tool in sh mount grep sleep poweroff awk; do ln -s busybox "$guest/bin/$tool"; done
 put() { [[ -e $guest$1 ]] || install -D "$1" "$guest$1"; }
 for test in "${tests[@]}"; do
-  program=$work/build/tests/${test%/*}/${test/\//_}
+  program=$(program_of "$test")
   put "$program"
   while read -r library; do put "$library"; done < <(ldd "$program" | grep -o '/[^ ]*')
 done
+# A small run as bf16 (auto) and f32, each scored by eval: in the same type, to the same perplexity.
+RODIMUS=none python3 - "$ROOT/tests/e2e" "$guest" <<'TEXT'
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import support
+support.write_data(f"{sys.argv[2]}/data")
+pathlib.Path(f"{sys.argv[2]}/run.toml").write_text(support.MODEL.format(block="rodimus_plus", data="/data", output="/tmp/run"))
+TEXT
+cat >"$guest/train_and_eval" <<TEXT
+#!/bin/sh
+for pair in auto=bf16 f32=f32; do
+  asked=\${pair%=*} want=\${pair#*=} run=/tmp/\${pair%=*}
+  "$work/build/train/rodimus" train /run.toml --set run.compute=\$asked --set run.output=\$run --set run.steps=4 || exit 1
+  grep -q "compute = .\$want" \$run/config.toml || { echo "\$asked was not \$want"; exit 1; }
+  "$work/build/train/rodimus" eval --json --checkpoint \$run >/tmp/eval.json || exit 1
+  grep -q "compute.:.\$want" /tmp/eval.json || { echo "eval did not compute in \$want"; exit 1; }
+  awk -F'"perplexity":' 'NF > 1 { sub(/[,}].*/, "", \$2); x[n++] = \$2; print FILENAME, \$2 }
+    END { d = x[n - 1] / x[n - 2] - 1; exit !(n >= 2 && d < 1e-6 && d > -1e-6) }' \$run/metrics.jsonl /tmp/eval.json || exit 1
+done
+TEXT
+chmod +x "$guest/train_and_eval"
 mkdir -p "$guest$ROOT/tests"
 cp -r "$ROOT/tests/golden" "$guest$ROOT/tests/"
 {
@@ -97,8 +123,12 @@ grep -q avx512_bf16 /proc/cpuinfo || echo "FAILED: this processor has no AVX512_
 export OMP_NUM_THREADS=1
 TEXT
   for test in "${tests[@]}"; do
+    if [[ $test = train_and_eval ]]; then
+      echo '/train_and_eval && echo "passed train_and_eval" || echo "FAILED train_and_eval"'
+      continue
+    fi
     printf '"%s" --gtest_brief=1 --gtest_color=no && echo "passed %s" || echo "FAILED %s"\n' \
-      "$work/build/tests/${test%/*}/${test/\//_}" "$test" "$test"
+      "$(program_of "$test")" "$test" "$test"
     # That oneDNN multiplies bf16 with the instructions for it.
     [[ $test != kernels/gemm_test ]] ||
       printf 'ONEDNN_VERBOSE=1 "%s" --gtest_filter=Gemm.EveryFlagAtOddSizes | grep -q avx512_core_bf16 || echo "FAILED native bf16"\n' \

@@ -12,6 +12,7 @@
 #include "kernels/check.h"
 #include "train/inspect.h"
 #include "train/load_model.h"
+#include "train/placement.h"
 #include "train/signals.h"
 
 namespace rodimus {
@@ -201,6 +202,31 @@ TEST_F(LoadModel, ReadsWhatWasSaved) {
     EXPECT_EQ(loaded.state.step, 12);
     EXPECT_EQ(run(*loaded.model, kPrompt, {}), run(*model, kPrompt, {}));
   }
+}
+
+// Whatever this CPU would take by itself: one of the two types is not that.
+TEST_F(LoadModel, ComputesInTheTypeOfTheRun) {
+  Context ctx = context();
+  const auto model = make_model(ctx);
+  const auto config = [](const std::string& compute) {
+    return to_toml(parse_config(kConfig, "test", {"run.compute=" + compute}));
+  };
+  const std::string other[] = {"bf16", "f32"};
+  for (const DType trained : {DType::f32, DType::bf16}) {
+    save(*model, 12, config(name_of(trained)));
+    const LoadedModel same = load_model(folder_, ctx.exec, "run", nullptr);
+    EXPECT_EQ(same.compute, trained);
+    const bool widens = trained == DType::bf16 && !has_native_bf16(Device::cpu);
+    EXPECT_EQ(same.compute_note.empty(), !widens) << same.compute_note;
+    const LoadedModel unlike =
+        load_model(folder_, ctx.exec, other[trained == DType::bf16], nullptr);
+    EXPECT_NE(unlike.compute, trained);
+    EXPECT_NE(unlike.compute_note, "");
+  }
+  save(*model, 12, config("auto"));  // as version 0.1 stored it
+  const LoadedModel unknown = load_model(folder_, ctx.exec, "run", nullptr);
+  EXPECT_EQ(unknown.compute, has_native_bf16(Device::cpu) ? DType::bf16 : DType::f32);
+  EXPECT_NE(unknown.compute_note.find("does not say"), std::string::npos);
 }
 
 TEST_F(LoadModel, TakesTheNewestSoundOneAndInspectSaysWhy) {
