@@ -12,16 +12,15 @@
 #include "train/config_warnings.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
-#include "train/metrics.h"
 #include "train/peak.h"
 #include "train/placement.h"
 #include "train/resume.h"
 #include "train/run_data.h"
+#include "train/run_report.h"
 #include "train/run_state.h"
 #include "train/schedule.h"
 #include "train/signals.h"
 #include "train/step.h"
-#include "train/tensorboard.h"
 
 namespace rodimus {
 namespace {
@@ -35,9 +34,7 @@ class Trainer {
   // Reads the checkpoint that the run starts from, and opens the run folder.
   void begin(const RunStart& start, const StartOptions& options, std::unique_ptr<RunLock> lock);
   void run();
-  void note(const std::string& line) {
-    if (leads()) progress_.note(line);
-  }
+  void note(const std::string& line) { report_.note(line); }
 
  private:
   bool leads() const { return communicator_.rank() == 0; }
@@ -62,9 +59,7 @@ class Trainer {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Stepper> stepper_;
   std::unique_ptr<RunLock> lock_;
-  std::unique_ptr<MetricsWriter> metrics_;
-  std::unique_ptr<TensorBoardWriter> board_;
-  ProgressLine progress_ = ProgressLine::on(stdout);
+  RunReport report_;
   double peak_gflops_ = 0;  // of all ranks together
 
   RunState state_;  // its sample, updates and data are brought up to date by save()
@@ -73,7 +68,10 @@ class Trainer {
 };
 
 Trainer::Trainer(Config config, const Place& place, const std::string& place_text)
-    : config_(std::move(config)), communicator_(*place.communicator), ctx_{place.exec} {
+    : config_(std::move(config)),
+      communicator_(*place.communicator),
+      ctx_{place.exec},
+      report_(leads()) {
   together(communicator_, [&] {
     resolve_for_ranks(config_, communicator_.world_size());
     ctx_.compute = resolve_compute(config_.run.compute, ctx_.device());
@@ -146,9 +144,7 @@ void Trainer::open_output(int64_t resumed, std::unique_ptr<RunLock> lock) {
     fail("run.output = \"", folder.string(),
          "\" has received checkpoints of another run; choose another folder, or run this again");
   }
-  metrics_ =
-      std::make_unique<MetricsWriter>(folder / "metrics.jsonl", resumed, state_.evaluated_step);
-  board_ = std::make_unique<TensorBoardWriter>(folder / "tensorboard", resumed);
+  report_.open(folder, resumed, state_.evaluated_step);
   write_whole(folder / "config.toml", to_toml(config_));
   // So that a run folder can be moved, or read from elsewhere.
   if (data_.tokenizer) write_whole(folder / kRunTokenizer, data_.tokenizer->model());
@@ -209,13 +205,7 @@ void Trainer::leave_out(int64_t steps) {
       from + static_cast<uint64_t>(steps) * static_cast<uint64_t>(config_.run.global_batch);
   loader_->seek(to);
   state_.left_out.push_back({state_.step, steps, from, to});
-  note(concat("the data of ", steps, " steps is left out: samples ", from, " to ", to - 1));
-  if (!leads()) return;
-  // Belongs to the next step: a run that is resumed before it writes the line again.
-  metrics_->write("left_out", state_.step + 1,
-                  {{"steps", steps},
-                   {"from_sample", static_cast<int64_t>(from)},
-                   {"to_sample", static_cast<int64_t>(to)}});
+  report_.left_out(state_.left_out.back());
 }
 
 StepResult Trainer::take_step() {
@@ -286,17 +276,8 @@ void Trainer::report(const StepResult& result, double step_s) {
                   .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - state_.step),
                   .tokens = samples * config_.data.seq_len,
                   .skipped = state_.skipped};
-  metrics_->step(line);
-  const std::array<TensorBoardWriter::Scalar, 4> scalars{
-      {{"train/loss", static_cast<float>(line.loss)},
-       {"train/lr", static_cast<float>(line.lr)},
-       {"train/grad_norm", static_cast<float>(line.grad_norm)},
-       {"train/tokens_per_s", static_cast<float>(line.tokens_per_s)}}};
-  board_->write(line.step, scalars);
-  if (state_.step % config_.run.log_every == 0 || state_.step == config_.run.steps)
-    progress_.step(line);
-  if (result.skipped)
-    progress_.note(concat("step ", state_.step, ": loss or gradient not finite, update skipped"));
+  const bool show = state_.step % config_.run.log_every == 0 || state_.step == config_.run.steps;
+  report_.step(line, result.skipped, show);
 }
 
 bool Trainer::evaluation_due() const {
@@ -313,19 +294,7 @@ bool Trainer::evaluate() {
   const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
   if (!result) return false;
   state_.evaluated_step = state_.step;
-  if (leads()) {
-    metrics_->write("eval", state_.step,
-                    {{"loss", result->loss()},
-                     {"perplexity", result->perplexity()},
-                     {"bits_per_byte", result->bits_per_byte()},
-                     {"tokens", result->tokens}});
-    const TensorBoardWriter::Scalar scalar{"val/loss", static_cast<float>(result->loss())};
-    board_->write(state_.step, std::span(&scalar, 1));
-    progress_.note(
-        concat("step ", state_.step, ": validation loss ", result->loss(), ", perplexity ",
-               result->perplexity(),
-               result->bytes > 0 ? concat(", bits per byte ", result->bits_per_byte()) : ""));
-  }
+  report_.evaluation(state_.step, *result);
   return true;
 }
 
