@@ -1,15 +1,10 @@
 #include "data/text_source.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
+#include "data/json_line.h"
+#include "data/text_file.h"
 #include "data/utf8.h"
 #include "kernels/check.h"
 
@@ -37,20 +32,24 @@ std::vector<std::string> list_folder(const fs::path& folder,
                                      const std::vector<std::string>& suffixes) {
   std::vector<std::string> found;
   uint64_t others = 0;
+  std::string parquet;
   std::error_code error;
   for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
        it.increment(error)) {
     if (!it->is_regular_file(error)) continue;
-    if (ends_with_any(it->path().native(), suffixes)) {
-      found.push_back(it->path().native());
+    const std::string& name = it->path().native();
+    if (ends_with_any(name, suffixes) || ends_with_any(without_compression(name), suffixes)) {
+      found.push_back(name);
     } else {
       ++others;
+      if (name.ends_with(".parquet")) parquet = name;
     }
   }
   if (error) fail("cannot list ", folder.native(), ": ", error.message());
   if (found.empty()) {
     fail("no file in ", folder.native(), " ends in ", joined(suffixes), " (", others,
-         " other files); name the endings with --extensions");
+         " other files); ",
+         parquet.empty() ? "name the endings with --extensions" : parquet_advice(parquet));
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -61,24 +60,19 @@ std::vector<std::string> list_folder(const fs::path& folder,
 // Cuts a file or pipe into the texts between separators.
 class TextSource::Splitter {
  public:
-  Splitter(const std::string& file, std::string separator) : separator_(std::move(separator)) {
-    fd_ = file == "-" ? ::dup(STDIN_FILENO) : ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd_ < 0) fail("cannot open ", file, ": ", std::strerror(errno));
-  }
-  ~Splitter() { ::close(fd_); }
-  Splitter(const Splitter&) = delete;
-  Splitter& operator=(const Splitter&) = delete;
+  Splitter(const std::string& file, std::string separator)
+      : file_(file), separator_(std::move(separator)), buffer_offset_(file_.mark_bytes()) {}
 
-  // offset: where `text` starts in the file.
-  bool next(const std::string& file, std::string& text, uint64_t& offset) {
+  bool next(Piece& piece) {
     size_t searched = begin_;
     for (;;) {
       const size_t at = separator_.empty() ? std::string::npos : buffer_.find(separator_, searched);
       if (at != std::string::npos || ended_) {
         if (at == std::string::npos && begin_ == buffer_.size()) return false;
-        offset = buffer_offset_ + begin_;
+        piece.offset = buffer_offset_ + begin_;
+        piece.number = ++pieces_;
         const size_t end = std::min(at, buffer_.size());
-        text.assign(buffer_, begin_, end - begin_);
+        piece.text.assign(buffer_, begin_, end - begin_);
         begin_ = std::min(end + separator_.size(), buffer_.size());
         return true;
       }
@@ -87,29 +81,29 @@ class TextSource::Splitter {
       buffer_offset_ += begin_;
       searched -= begin_;
       buffer_.erase(0, std::exchange(begin_, 0));
-      fill(file);
+      fill();
     }
   }
-  uint64_t bytes_read() const { return buffer_offset_ + begin_; }
+  // Of the file as it lies on the disk.
+  uint64_t bytes_read() const {
+    return file_.compressed() ? file_.compressed_read() : buffer_offset_ + begin_;
+  }
 
  private:
-  void fill(const std::string& file) {
+  void fill() {
     constexpr size_t kReadBytes = size_t{1} << 20;
     const size_t size = buffer_.size();
     buffer_.resize(size + kReadBytes);
-    ssize_t got = 0;
-    do {
-      got = ::read(fd_, buffer_.data() + size, kReadBytes);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0) fail("cannot read ", file, ": ", std::strerror(errno));
-    buffer_.resize(size + static_cast<size_t>(got));
+    const size_t got = file_.read(buffer_.data() + size, kReadBytes);
+    buffer_.resize(size + got);
     ended_ = got == 0;
   }
 
+  TextFile file_;
   std::string separator_, buffer_;
   size_t begin_ = 0;            // of the next text in buffer_
   uint64_t buffer_offset_ = 0;  // of buffer_ in the file
-  int fd_ = -1;
+  uint64_t pieces_ = 0;
   bool ended_ = false;
 };
 
@@ -142,16 +136,43 @@ TextSource::TextSource(TextSourceConfig config) : config_(std::move(config)) {
 
 TextSource::~TextSource() = default;
 
-bool TextSource::is_jsonl() const { return config_.jsonl || file().ends_with(".jsonl"); }
+double TextSource::unpacked_bytes() const {
+  double plain = 0, packed = 0, ratio = 0;
+  for (const std::string& file : files_) {
+    std::error_code error;
+    const auto bytes = static_cast<double>(fs::file_size(file, error));
+    if (error) continue;
+    (named_as_compressed(file) ? packed : plain) += bytes;
+    if (ratio > 0 || !named_as_compressed(file)) continue;
+    TextFile text(file);
+    std::string buffer(size_t{4} << 20, '\0');
+    size_t size = 0;
+    for (size_t got = 1; got > 0 && size < buffer.size(); size += got) {
+      got = text.read(buffer.data() + size, buffer.size() - size);
+    }
+    ratio = static_cast<double>(size) /
+            static_cast<double>(std::max<uint64_t>(text.compressed_read(), 1));
+  }
+  return plain + packed * ratio;
+}
+
+bool TextSource::is_jsonl() const {
+  return config_.jsonl || without_compression(file()).ends_with(".jsonl");
+}
+
+std::string TextSource::place(const Piece& piece) const {
+  return is_jsonl() ? concat(file(), ":", piece.number)
+                    : concat(file(), ", document at byte ", piece.offset);
+}
 
 // The next piece of the current file, or of the first later one that has any.
-bool TextSource::next_raw(std::string& text, uint64_t& offset) {
+bool TextSource::next_raw(Piece& piece) {
   for (; current_ < files_.size(); ++current_) {
+    const uint64_t before = splitter_ ? splitter_->bytes_read() : 0;
     if (!splitter_) {
       splitter_ = std::make_unique<Splitter>(file(), is_jsonl() ? "\n" : config_.separator);
     }
-    const uint64_t before = splitter_->bytes_read();
-    const bool found = splitter_->next(file(), text, offset);
+    const bool found = splitter_->next(piece);
     bytes_read_ += splitter_->bytes_read() - before;
     if (found) return true;
     splitter_.reset();
@@ -159,38 +180,50 @@ bool TextSource::next_raw(std::string& text, uint64_t& offset) {
   return false;
 }
 
-std::string TextSource::json_text(const std::string& line, uint64_t offset) const {
-  const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  const auto advice = [&](const std::string& what) {
-    fail(file(), ": the line at byte ", offset, " ", what, "; expected {\"", config_.json_field,
-         "\": \"...\"} on each line (--json-field names another field)");
-  };
-  if (json.is_discarded()) advice("is not JSON");
-  if (!json.is_object()) advice("is not a JSON object");
-  const auto found = json.find(config_.json_field);
-  if (found == json.end()) advice("has no field '" + config_.json_field + "'");
-  if (!found->is_string()) advice("has no text in field '" + config_.json_field + "'");
-  return found->get<std::string>();
+// What the configuration says to a text that is not UTF-8: whether to repair it, or to drop it.
+bool TextSource::keep_invalid(const Piece& piece, const std::string& what) {
+  if (config_.invalid_utf8 == InvalidUtf8::error) {
+    fail(what, "; convert the file, or choose --invalid-utf8 skip (drop the document) or replace");
+  }
+  const bool replace = config_.invalid_utf8 == InvalidUtf8::replace;
+  ++(replace ? replaced_ : skipped_);
+  invalid_utf8_.add(place(piece));
+  return replace;
+}
+
+// Puts the text of the line in its place; false: the line is left out.
+bool TextSource::take_json(Piece& piece) {
+  JsonText json = json_text(piece.text, config_.json_field);
+  if (!json.problem.empty()) {
+    if (config_.bad_lines == BadLines::error) {
+      fail(place(piece), ": the line at byte ", piece.offset, " ", json.problem, "; expected {\"",
+           config_.json_field, "\": \"...\"} on each line (--json-field names another field, ",
+           "--bad-lines skip leaves such lines out)");
+    }
+    bad_lines_.add(place(piece) + " " + json.problem);
+    return false;
+  }
+  if (json.unpaired_surrogate &&
+      !keep_invalid(piece, concat(place(piece), ": unpaired surrogate (half of a \\ud83d\\ude00) ",
+                                  "in the line at byte ", piece.offset))) {
+    return false;
+  }
+  piece.text = std::move(json.text);
+  return true;
 }
 
 bool TextSource::next(Document& document) {
-  std::string text;
-  uint64_t offset = 0;
-  while (next_raw(text, offset)) {
-    if (is_blank(text)) continue;
-    const size_t bad = find_invalid_utf8(text);
+  for (Piece piece; next_raw(piece);) {
+    if (is_blank(piece.text)) continue;
+    const size_t bad = find_invalid_utf8(piece.text);
     if (bad != std::string::npos) {
-      if (config_.invalid_utf8 == InvalidUtf8::error) {
-        fail(file(), ": invalid UTF-8 at byte ", offset + bad,
-             "; convert the file, or choose --invalid-utf8 skip (drop the document) or replace");
-      }
-      ++(config_.invalid_utf8 == InvalidUtf8::skip ? skipped_ : replaced_);
-      if (config_.invalid_utf8 == InvalidUtf8::skip) continue;
-      text = replace_invalid_utf8(text);
+      const std::string what = concat(file(), ": invalid UTF-8 at byte ", piece.offset + bad);
+      if (!keep_invalid(piece, what)) continue;
+      piece.text = replace_invalid_utf8(piece.text);
     }
-    if (is_jsonl()) text = json_text(text, offset);
-    if (is_blank(text)) continue;
-    document.text = std::move(text);
+    if (is_jsonl() && !take_json(piece)) continue;
+    if (is_blank(piece.text)) continue;
+    document.text = std::move(piece.text);
     document.index = index_++;
     return true;
   }

@@ -73,8 +73,8 @@ void prepare_folder(const TokenizeOptions& options) {
 // Trains on about training_bytes of text: lines drawn evenly over the documents outside val.
 Tokenizer train_tokenizer(const TokenizeOptions& options) {
   TextSource source(options.source);
-  const auto total = static_cast<double>(std::max<uint64_t>(source.total_bytes(), 1));
-  const double share = static_cast<double>(options.training_bytes) / total;
+  const double share =
+      static_cast<double>(options.training_bytes) / std::max(source.unpacked_bytes(), 1.0);
   Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
   Document document;
   size_t begin = std::string::npos;  // of the next line of `document`; npos: take the next document
@@ -196,6 +196,8 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   const int64_t documents = train.info().documents + (val ? val->info().documents : 0);
   result.skipped_documents = source.skipped();
   result.repaired_documents = source.replaced();
+  result.invalid_utf8 = source.invalid_utf8();
+  result.bad_lines = source.bad_lines();
   if (documents == 0) {
     fail("no documents in the input: ", source.files(), " file(s), all empty or skipped");
   }

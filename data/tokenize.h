@@ -32,7 +32,8 @@ struct TokenizeResult {
   ShardInfo train, val;  // val.documents == 0: none was written
   int64_t vocab_size = 0;
   std::string tokenizer_hash;
-  uint64_t skipped_documents = 0, repaired_documents = 0;
+  uint64_t skipped_documents = 0, repaired_documents = 0;  // both for invalid UTF-8
+  Places invalid_utf8, bad_lines;
   double training_seconds = 0, encoding_seconds = 0;
 };
 

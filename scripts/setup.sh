@@ -25,6 +25,7 @@ packages=(
   libdnnl-dev                       # CPU GEMM
   libhdf5-dev                       # checkpoints
   libsentencepiece-dev              # tokenizer
+  libarchive-dev zlib1g-dev         # compressed text
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libxxhash-dev
   libgtest-dev python3-h5py         # tests: checkpoints must be readable from h5py
 )

@@ -36,6 +36,11 @@ std::string describe(const char* name, const TokenizeOptions& options, const Sha
                      static_cast<double>(info.text_bytes) / static_cast<double>(info.tokens));
 }
 
+std::string list(const Places& places) {
+  return fmt::format("{}{}", fmt::join(places.first, "; "),
+                     places.count > places.first.size() ? "; ..." : "");
+}
+
 void run(TokenizeOptions options) {
   options.source.separator = unescape(options.source.separator);
   if (options.threads == 0) {
@@ -51,8 +56,11 @@ void run(TokenizeOptions options) {
   fmt::print("{}", describe("train", options, result.train));
   if (result.val.documents > 0) fmt::print("{}", describe("val", options, result.val));
   if (result.skipped_documents + result.repaired_documents > 0) {
-    fmt::print("invalid UTF-8: {} documents dropped, {} repaired\n", result.skipped_documents,
-               result.repaired_documents);
+    fmt::print("invalid UTF-8: {} documents dropped, {} repaired: {}\n", result.skipped_documents,
+               result.repaired_documents, list(result.invalid_utf8));
+  }
+  if (result.bad_lines.count > 0) {
+    fmt::print("bad lines: {} left out: {}\n", result.bad_lines.count, list(result.bad_lines));
   }
   fmt::print("{}: {} tokens, hash {}{}\n", (options.out / "tokenizer.model").native(),
              result.vocab_size, result.tokenizer_hash,
@@ -72,7 +80,7 @@ void add_tokenize_command(CLI::App& app) {
       "tokenize", "Turn text into token shards, training a tokenizer on the way");
   command
       ->add_option("--input", options->source.inputs,
-                   "text or .jsonl files, folders, or - for standard input")
+                   "text or .jsonl files, also .gz .zst .xz .bz2, folders, or - for standard input")
       ->required()
       ->check(not_empty());
   command->add_option("--out", options->out, "folder for the shards and tokenizer.model")
@@ -102,8 +110,19 @@ void add_tokenize_command(CLI::App& app) {
                                            : choice == "replace" ? InvalidUtf8::replace
                                                                  : InvalidUtf8::error;
           },
-          "error: stop; skip: drop the document; replace: put U+FFFD")
+          "error: stop; skip: drop the document; replace: put U+FFFD (also for unpaired surrogates "
+          "in "
+          "JSON)")
       ->check(one_of({"error", "skip", "replace"}))
+      ->default_str("error");
+  command
+      ->add_option_function<std::string>(
+          "--bad-lines",
+          [options](const std::string& choice) {
+            options->source.bad_lines = choice == "skip" ? BadLines::skip : BadLines::error;
+          },
+          "JSON lines that are broken or have no text. error: stop; skip: leave them out")
+      ->check(one_of({"error", "skip"}))
       ->default_str("error");
   command
       ->add_option("--tokenizer", options->tokenizer,

@@ -97,6 +97,79 @@ TEST(TextSource, InvalidUtf8) {
   EXPECT_EQ(source.bytes_read(), source.total_bytes());
 }
 
+// Half of a UTF-16 pair, escaped: valid JSON, but no text that UTF-8 can hold.
+TEST(TextSource, UnpairedSurrogatesInJson) {
+  TemporaryFolder folder;
+  write_bytes(folder / "x.jsonl",
+              "{\"text\": \"one\"}\n{\"text\": \"cut \\ud83d\"}\n{\"text\": \"\\udE00 "
+              "\\ud83d\\ud83d\\ude00\"}\n"
+              "{\"text\": \"\\\\ud83d is text, \\ud83d\\ude00 a pair\", \"id\": \"\\udfff\"}\n");
+  TextSourceConfig config{.inputs = {folder / "x.jsonl"}};
+  expect_error([&] { texts(config); },
+               {"x.jsonl:2", "unpaired surrogate", "byte 16", "--invalid-utf8"});
+  const std::string last = "\\ud83d is text, \xf0\x9f\x98\x80 a pair", fffd = "\xef\xbf\xbd";
+  config.invalid_utf8 = InvalidUtf8::skip;
+  EXPECT_EQ(texts(config), (std::vector<std::string>{"one", last}));
+  config.invalid_utf8 = InvalidUtf8::replace;
+  EXPECT_EQ(texts(config),
+            (std::vector<std::string>{"one", "cut " + fffd, fffd + " " + fffd + "\xf0\x9f\x98\x80",
+                                      last}));
+  TextSource source(config);
+  for (Document document; source.next(document);) {
+  }
+  EXPECT_EQ(source.replaced(), 2u) << "what is in other fields does not matter";
+  EXPECT_EQ(source.invalid_utf8().first,
+            (std::vector<std::string>{folder / "x.jsonl:2", folder / "x.jsonl:3"}));
+  // Broken otherwise as well: no JSON.
+  write_bytes(folder / "x.jsonl", "{\"text\": \"\\ud83d\"\n");
+  expect_error([&] { texts(config); }, {"x.jsonl:1", "is not JSON"});
+}
+
+TEST(TextSource, BadLines) {
+  TemporaryFolder folder;
+  std::string lines =
+      "{\"text\": \"a\"}\n\n{\"text\": null}\n{\"text\": \n[]\n{\"id\": 1}\n{\"text\": 7}\n";
+  for (int i = 0; i < 4; ++i) lines += "x\n";
+  write_bytes(folder / "x.jsonl", lines + "{\"text\": \"b\"}");
+  TextSourceConfig config{.inputs = {folder / "x.jsonl"}};
+  expect_error([&] { texts(config); }, {"x.jsonl:3", "null", "'text'", "--bad-lines skip"});
+  config.bad_lines = BadLines::skip;
+  EXPECT_EQ(texts(config), (std::vector<std::string>{"a", "b"}));
+  TextSource source(config);
+  for (Document document; source.next(document);) {
+  }
+  EXPECT_EQ(source.bad_lines().count, 9u);
+  ASSERT_EQ(source.bad_lines().first.size(), Places::kMost);
+  EXPECT_EQ(source.bad_lines().first[1], (folder / "x.jsonl").native() + ":4 is not JSON");
+  EXPECT_EQ(source.skipped() + source.replaced(), 0u);
+}
+
+TEST(TextSource, ByteOrderMarks) {
+  TemporaryFolder folder;
+  const std::string mark = "\xef\xbb\xbf";
+  write_bytes(folder / "x.txt", mark + "one" + mark + "|\xff");
+  TextSourceConfig config{.inputs = {folder / "x.txt"}, .separator = "|"};
+  expect_error([&] { texts(config); }, {"x.txt", "byte 10"});
+  config.invalid_utf8 = InvalidUtf8::skip;
+  EXPECT_EQ(texts(config), (std::vector<std::string>{"one" + mark}))
+      << "in the text it may be meant";
+  TextSource source(config);
+  for (Document document; source.next(document);) {
+  }
+  EXPECT_EQ(source.bytes_read(), source.total_bytes());
+  write_bytes(folder / "x.jsonl", mark + "{\"text\": \"a\"}\n");
+  EXPECT_EQ(texts({.inputs = {folder / "x.jsonl"}}), (std::vector<std::string>{"a"}));
+  write_bytes(folder / "x.txt", mark);
+  EXPECT_EQ(texts(config), (std::vector<std::string>{}));
+  const auto read = [&](const std::string& bytes) {
+    write_bytes(folder / "y.txt", bytes);
+    return [&] { texts({.inputs = {folder / "y.txt"}, .invalid_utf8 = InvalidUtf8::replace}); };
+  };
+  expect_error(read("\xff\xfeh\0"), {"y.txt", "UTF-16", "iconv -f UTF-16 -t UTF-8"});
+  expect_error(read({"\xfe\xff\0h", 4}), {"y.txt", "UTF-16"});
+  expect_error(read({"\xff\xfe\0\0h\0\0\0", 8}), {"y.txt", "iconv -f UTF-32"});
+}
+
 TEST(TextSource, StandardInput) {
   TemporaryFolder folder;
   write_bytes(folder / "piped", "one\ntwo\n");
@@ -114,6 +187,10 @@ TEST(TextSource, MistakesAreErrors) {
   write_bytes(folder / "x.cpp", "x");
   expect_error([&] { TextSource({.inputs = {folder.path()}}); },
                {folder.path(), ".txt", "1 other", "--extensions"});
+  write_bytes(folder / "y.parquet", "PAR1");
+  const std::vector<std::string> advice = {"y.parquet", "pyarrow", "> text.jsonl"};
+  expect_error([&] { TextSource({.inputs = {folder.path()}}); }, advice);
+  expect_error([&] { texts({.inputs = {folder / "y.parquet"}}); }, advice);
   expect_error([&] { TextSource({.inputs = {folder / "no"}}); }, {"no", "does not exist"});
   expect_error([] { TextSource({.inputs = {}}); }, {"no input"});
 }

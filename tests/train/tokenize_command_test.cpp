@@ -45,11 +45,27 @@ TEST(TokenizeCommand, OptionsReachTheJob) {
        folder / "out/tokenizer.model", "--out", folder / "b", "--val-fraction", "0", "--no-eos",
        "--no-progress"});
   EXPECT_EQ(Shard(folder / "b/train").info()->eos_id, -1);
+
+  testing::write_bytes(folder / "in/c.jsonl",
+                       "{\"text\": \"a\"}\n{\"text\": null}\n{\"text\": \"\\ud83d\"}\n");
+  const std::string summary =
+      testing::run_command(add_tokenize_command,
+                           {"tokenize", "--input", folder / "in/c.jsonl", "--bad-lines", "skip",
+                            "--invalid-utf8", "skip", "--tokenizer", folder / "out/tokenizer.model",
+                            "--out", folder / "c", "--val-fraction", "0", "--no-progress"});
+  EXPECT_NE(summary.find("bad lines: 1 left out: " + (folder / "in/c.jsonl:2").native()),
+            std::string::npos)
+      << summary;
+  EXPECT_NE(summary.find("1 documents dropped, 0 repaired: " + (folder / "in/c.jsonl:3").native()),
+            std::string::npos)
+      << summary;
 }
 
 TEST(TokenizeCommand, MistakesAreRefused) {
   EXPECT_THROW(run({"tokenize"}), CLI::RequiredError);
   EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--invalid-utf8", "maybe"}),
+               CLI::ValidationError);
+  EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--bad-lines", "maybe"}),
                CLI::ValidationError);
   EXPECT_THROW(run({"tokenize", "--input", "x", "--out", "y", "--vocabsize", "5"}),
                CLI::ParseError);
