@@ -106,6 +106,7 @@ void release_cached() {
 }
 
 void copy(Cpu&, void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;  // of empty tensors, whose pointers may be null
   std::memmove(to, from, static_cast<size_t>(bytes));
 }
 

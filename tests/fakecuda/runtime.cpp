@@ -64,7 +64,7 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   }
   if (to_device) require_device(to, bytes, "cudaMemcpy, destination");
   if (from_device) require_device(from, bytes, "cudaMemcpy, source");
-  std::memmove(to, from, bytes);
+  if (bytes != 0) std::memmove(to, from, bytes);
   if (to_device) simt::mark_written(to, bytes);
 }
 

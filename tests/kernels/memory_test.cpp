@@ -25,6 +25,15 @@ TEST(Memory, MoreThanThereIsIsAnError) {
   EXPECT_NO_THROW(memory::allocate(1));  // and no harm is done
 }
 
+// An empty vector has no address. memmove must not see it, though nothing would be moved: only the
+// build with UndefinedBehaviorSanitizer notices.
+TEST(Memory, ACopyOfNothingNeedsNoAddress) {
+  Cpu cpu{1};
+  memory::copy(cpu, nullptr, nullptr, 0);
+  memory::upload(cpu, nullptr, nullptr, 0);
+  memory::download(cpu, nullptr, nullptr, 0);
+}
+
 // All tests of kernels with several threads rely on this to find workspace in the wrong place.
 TEST(MemoryDeathTest, NothingIsAllocatedInsideAParallelRegion) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
