@@ -18,6 +18,9 @@ Rules
   guard     a header starts with #pragma once.
   namespace a header in kernels/cpu/ or kernels/cuda/ declares in rodimus::cpu or rodimus::cuda (or below): both
             backends are in one program, and two definitions of one name would become one of the two.
+  one name  a type, constant, or function with these parameters is defined in one header alone: where two define it,
+            a program that holds both runs one of the two (check_odr.py asks the linker the same). Types of
+            sources outside anonymous namespaces count too, those of tests apart.
   length    no code file is longer than MAX_LINES.
 """
 import posixpath
@@ -143,6 +146,80 @@ def listed_sources(root):
     return found
 
 
+def balanced(text, opening, closing):
+    """`text` begins with `opening`; the length of the bracketed part."""
+    depth = 0
+    for at, letter in enumerate(text):
+        depth += (letter == opening) - (letter == closing)
+        if depth == 0:
+            return at + 1
+    return len(text)
+
+
+def parameter_types(text):
+    """`int a, const T* b = nullptr` -> ("int", "const T*")"""
+    parts, depth, part = [], 0, ""
+    for letter in text + ",":
+        depth += (letter in "<({[") - (letter in ">)}]")
+        if letter == "," and depth == 0:
+            part = re.sub(r"\s*=.*", "", part.strip(), flags=re.S)
+            parts.append(re.sub(r"(?<=[\w>*&\]])(\s|(?<=[*&>]))\s*\w+$", "", part))
+            part = ""
+        else:
+            part += letter
+    return tuple(" ".join(part.split()) for part in parts)
+
+
+def declared(statement):
+    """What the statement (up to its first brace or semicolon) defines, or None: a name, with its parameters if it
+    is a function."""
+    text = statement.strip()
+    while text.startswith("template"):
+        text = text[len("template"):].lstrip()
+        text = text[balanced(text, "<", ">"):].lstrip()
+    if match := re.match(r"(?:struct|class|union|enum(?: class| struct)?)\s+(?:alignas\(\w+\)\s+|\[\[\w+\]\]\s+)?"
+                         r"(\w+(?:<.*?>)?)\s*(?:final\s*)?(?::[^:].*)?\{", text):
+        return match[1]
+    if match := re.match(r"using (\w+) =|(?:inline )?constexpr [^()]*?\b(\w+)(?:\[\w*\])* ?(?:=|\{)", text):
+        return match[1] or match[2]
+    if text.endswith("{") and not text.startswith("static ") and (match := re.search(r"(\w+|operator\W+)\(", text)):
+        after = text[match.end() - 1:]
+        return f"{match[1]}({', '.join(parameter_types(after[1:balanced(after, '(', ')') - 1]))})"
+    return None
+
+
+def definitions(text):
+    """(qualified name, line) of what the file defines outside anonymous namespaces. As clang-format leaves it, what
+    stands in a namespace starts a line."""
+    scope, statement, begin = [], "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"(?:inline )?namespace ([\w:]*) ?\{", line):
+            scope.append(match[1] or None)
+        elif re.match(r"\}\s*(// namespace.*)?$", line) and not statement and scope and "namespace" in line:
+            scope.pop()
+        elif statement or re.match(r"[A-Za-z_\[]", line):
+            begin = begin if statement else number
+            statement += re.sub(r"//.*", "", line).strip() + " "
+            if re.search(r"[{;]", statement):
+                first = re.split(r"(?<=[{;])", statement)[0]
+                if None not in scope and (name := declared(first)):
+                    yield "::".join([*scope, name]), begin
+                statement = ""
+
+
+def check_names(root, files):
+    places = {}
+    for file in files:
+        if file.suffix in HEADERS or (file.suffix in SOURCES and file.parts[0] != "tests"):
+            for name, line in definitions((root / file).read_text()):
+                if file.suffix in HEADERS or not name.endswith(")"):
+                    places.setdefault(name, {}).setdefault(file.as_posix(), line)
+    for name, where in places.items():
+        (first, line), *others = where.items()
+        for file, other in others:
+            yield f"{file}:{other}: one name: {name} is also defined in {first}:{line}"
+
+
 def check_op(name, stem, present):
     if stem in INFRASTRUCTURE:
         return
@@ -187,9 +264,10 @@ def check(root):
         if file.suffix in HEADERS | SOURCES:
             for number, quoted, angled in includes(root / file):
                 problems += check_include(root, file, number, quoted, angled)
-    return problems + list(check_layout(root, files))
+    return problems + list(check_layout(root, files)) + list(check_names(root, files))
 
 
+HEADER = "#pragma once\nnamespace rodimus::cuda {\n"
 # A tree that obeys every rule; each plant below breaks one of them.
 CLEAN = {
     "CMakeLists.txt": "add_executable(rodimus train/main.cpp)\n",
@@ -200,6 +278,9 @@ CLEAN = {
     "kernels/cpu/norm.cpp": '#include "kernels/norm.h"\n#include <immintrin.h>\n',
     "kernels/cpu/tiles.h": "#pragma once\nnamespace rodimus::cpu::norm {\nnamespace detail {\n",
     "kernels/cuda/tiles.cuh": "#pragma once\nnamespace rodimus::cuda {\n",
+    "kernels/cuda/dims.cuh": HEADER + "struct Dims {\n  int rows = 0;\n};\nenum class Kind { a, b };\n"
+                             "inline constexpr int64_t kTile = 64;\nusing Row = float;\n"
+                             "inline int padded(int x, const Dims& dims) { return x; }\n",
     "kernels/xxh64.h": "#pragma once\n",
     "kernels/xxh64.cpp": '#include "kernels/xxh64.h"\n#include <xxhash.h>\n',
     "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\nadd_library(base xxh64.cpp)\n",
@@ -273,6 +354,18 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("namespace", "kernels/cpu/tiles.h", "#pragma once\nnamespace rodimus::cuda {\n"),
     ("namespace", "kernels/cuda/tiles.cuh", "#pragma once\nnamespace rodimus::cuda_norm {\n"),
     ("namespace", "kernels/cuda/tiles.cuh", "#pragma once\nnamespace rodimus {\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "struct Dims {\n  int keys;\n};\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "template <class T>\nstruct Dims : Base<T> {\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "inline constexpr int64_t kTile = 32;\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "int padded(int length,\n           const Dims& d) {\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "inline int padded(int x, const Dims& d = {}) {\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "enum class Kind : int { a };\n"),
+    ("one name", "kernels/cuda/tiles.cuh", HEADER + "using Row = double;\n"),
+    ("one name", "kernels/cpu/norm.cpp", HEADER + "class Dims final {\n};\n"),
+    (None, "kernels/cuda/tiles.cuh", HEADER + "namespace {\nstruct Dims {};\n}  // namespace\n"),
+    (None, "kernels/cuda/tiles.cuh", HEADER + "struct Dims;\nint padded(int, long);\nint padded(long x) {\n"),
+    (None, "kernels/cuda/tiles.cuh", HEADER + "}  // namespace rodimus::cuda\nnamespace rodimus::cuda::norm {\n"
+                                     "struct Dims {\n"),
     ("length", "train/main.cpp", "\n" * (MAX_LINES + 1)),
     ("length", "scripts/long.py", "\n" * (MAX_LINES + 1)),
 ]

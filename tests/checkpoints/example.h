@@ -3,39 +3,17 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
+#include "tests/data/temporary_folder.h"
 
 namespace rodimus::testing {
-
-// Removed with everything in it at the end of the scope.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string path = (std::filesystem::temp_directory_path() / "rodimus_test_XXXXXX").string();
-    if (mkdtemp(path.data()) == nullptr) fail("mkdtemp: ", path);
-    path_ = path;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline FlatLayout example_layout() {
   FlatLayout layout;
@@ -129,15 +107,6 @@ inline std::string failure_of(const std::function<void()>& step) {
     return error.what();
   }
   return "nothing was thrown";
-}
-
-inline std::string read_bytes(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline void write_bytes(const std::filesystem::path& file, const std::string& bytes) {
-  std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
 }
 
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
