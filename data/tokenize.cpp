@@ -13,10 +13,10 @@
 
 #include "data/output_file.h"
 #include "data/progress.h"
+#include "data/round_trip.h"
 #include "data/shard_writer.h"
 #include "data/utf8.h"
 #include "kernels/check.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {
@@ -24,13 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// Uniform in [0, 1), a pure function of its arguments.
-double unit_hash(uint64_t seed, uint64_t index, uint64_t stream) {
-  const uint64_t words[] = {seed, index, stream};
-  return static_cast<double>(xxh64(std::as_bytes(std::span(words))) >> 11) * 0x1p-53;
-}
-
-constexpr uint64_t kValidationStream = 1, kTrainingStream = 2;
+constexpr uint64_t kTrainingStream = 2;
 
 void check_options(const TokenizeOptions& options) {
   if (options.threads < 1 || options.threads > kMaxTokenizeThreads) {
@@ -70,11 +64,23 @@ void prepare_folder(const TokenizeOptions& options) {
   }
 }
 
+// The end of the line that begins at `begin`, or of a part of it where it is very long: a text may
+// be one line, and a sample of it must not be all or nothing.
+size_t sampled_end(const std::string& text, size_t begin) {
+  constexpr size_t kMostBytes = size_t{16} << 10;
+  size_t end = std::min(text.find('\n', begin), text.size());
+  if (end - begin <= kMostBytes) return end;
+  end = begin + kMostBytes;
+  while ((static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  return end;
+}
+
 // Trains on about training_bytes of text: lines drawn evenly over the documents outside val.
 Tokenizer train_tokenizer(const TokenizeOptions& options) {
   TextSource source(options.source);
   const double share =
       static_cast<double>(options.training_bytes) / std::max(source.unpacked_bytes(), 1.0);
+  ValidationSplit split(source, options.val_fraction, options.seed);
   Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
   Document document;
   size_t begin = std::string::npos;  // of the next line of `document`; npos: take the next document
@@ -82,16 +88,18 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
   const auto next_line = [&](std::string& line) {
     do {
       while (begin == std::string::npos) {
-        if (!source.next(document)) {
+        bool in_val = false;
+        if (!split.next(document, in_val)) {
           progress.finish("tokenizer: training on what was read ...");
           return false;
         }
         progress.update(source.bytes_read());
-        if (!in_validation(document.index, options.seed, options.val_fraction)) begin = 0;
+        if (!in_val) begin = 0;
       }
-      const size_t end = document.text.find('\n', begin);
+      const size_t end = sampled_end(document.text, begin);
       line.assign(document.text, begin, end - begin);
-      begin = end == std::string::npos ? end : end + 1;
+      const bool is_last = end == document.text.size();
+      begin = is_last ? std::string::npos : end + (document.text[end] == '\n' ? 1 : 0);
     } while (unit_hash(options.seed, line_number++, kTrainingStream) >= share);
     return true;
   };
@@ -100,6 +108,7 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
 
 struct Encoded {
   Document document;
+  bool in_val = false;
   std::vector<int32_t> tokens;
   bool lossless = true;  // tokens decode to the text
 };
@@ -139,10 +148,6 @@ constexpr size_t kRoundBytesPerThread = size_t{4} << 20;
 
 }  // namespace
 
-bool in_validation(uint64_t index, uint64_t seed, double val_fraction) {
-  return unit_hash(seed, index, kValidationStream) < val_fraction;
-}
-
 TokenizeResult tokenize(const TokenizeOptions& options) {
   check_options(options);
   prepare_folder(options);
@@ -170,23 +175,26 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
 
   const auto encoding_begin = Clock::now();
   Progress progress("tokenizing", source.total_bytes(), options.progress);
+  ValidationSplit split(source, options.val_fraction, options.seed);
   std::vector<Encoded> round;
   for (bool more = true; more;) {
     round.clear();
     size_t bytes = 0;
     while (bytes < kRoundBytesPerThread * caches.size()) {
-      Document document;
-      more = source.next(document);
+      Encoded encoded;
+      more = split.next(encoded.document, encoded.in_val);
       if (!more) break;
-      bytes += document.text.size();
-      round.push_back({.document = std::move(document), .tokens = {}});
+      bytes += encoded.document.text.size();
+      round.push_back(std::move(encoded));
     }
     encode_all(tokenizer, round, options.append_eos, caches);
     for (const Encoded& encoded : round) {
       if (encoded.tokens.empty()) continue;
       const std::string& text = encoded.document.text;
-      const bool to_val = in_validation(encoded.document.index, options.seed, options.val_fraction);
-      (to_val ? *val : train)
+      if (!encoded.lossless && result.changed_documents++ == 0) {
+        result.change = describe_change(text, tokenizer.decode(encoded.tokens));
+      }
+      (encoded.in_val ? *val : train)
           .add_document(encoded.tokens, static_cast<int64_t>(text.size()), count_words(text),
                         encoded.lossless);
     }
@@ -198,6 +206,7 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   result.repaired_documents = source.replaced();
   result.invalid_utf8 = source.invalid_utf8();
   result.bad_lines = source.bad_lines();
+  result.cut = split.cut();
   if (documents == 0) {
     fail("no documents in the input: ", source.files(), " file(s), all empty or skipped");
   }

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "data/shard_info.h"
 #include "data/text_source.h"
 #include "data/tokenizer.h"
+#include "data/validation_split.h"
 
 namespace rodimus {
 
@@ -20,7 +22,9 @@ struct TokenizeOptions {
   std::filesystem::path tokenizer;  // an existing model; empty: train one
   TokenizerTraining training;
   int64_t training_bytes = int64_t{16} << 20;  // text the tokenizer is trained on, about
-  double val_fraction = 0.01;  // of the documents, chosen by (seed, document index); 0: no val
+  // Of the documents, chosen by (seed, document index), or the end of the last one where that
+  // leaves train or val empty. 0: no val.
+  double val_fraction = 0.01;
   uint64_t seed = 0;
   bool append_eos = true;  // after each document
   bool force = false;      // replace shards of an earlier run
@@ -34,13 +38,14 @@ struct TokenizeResult {
   std::string tokenizer_hash;
   uint64_t skipped_documents = 0, repaired_documents = 0;  // both for invalid UTF-8
   Places invalid_utf8, bad_lines;
+  std::optional<ValidationCut> cut;
+  // Documents that do not decode to their text, and the first change of the first of them.
+  uint64_t changed_documents = 0;
+  std::string change = {};
   double training_seconds = 0, encoding_seconds = 0;
 };
 
 // Throws Error; nothing then has appeared in OUT under its final name.
 TokenizeResult tokenize(const TokenizeOptions& options);
-
-// Whether document `index` belongs to val: a pure function, uniform over documents.
-bool in_validation(uint64_t index, uint64_t seed, double val_fraction);
 
 }  // namespace rodimus

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "checkpoints/checkpoint.h"
+#include "data/round_trip.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/check.h"
@@ -66,6 +67,17 @@ void inspect_config(const fs::path& path, Inspection& result) {
   keep_problem(result.problems, [&] { result.facts.update(config_facts(load_config(path, {}))); });
 }
 
+// What normalising tokenizers change: white space, and characters that have another form.
+constexpr const char* kRoundTripSamples[] = {
+    "int main(void) {\n\tif (x)  return 0;\r\n}\n\n\n\t\t/* end */\n",
+    "  Two  spaces, a trailing one ",
+    "\xef\xac\x81ve \xc2\xbd \xe2\x91\xa0 \xef\xbc\xa1\xef\xbc\xa2 x\xc2\xb2, "
+    "a\xc2\xa0no-break\xe3\x80\x80wide space",
+    "caf\xc3\xa9 and cafe\xcc\x81; Upper and LOWER; \xce\xb1 \xe2\x86\x92 \xce\xb2",
+    "\xe4\xb8\xad\xe6\x96\x87 \xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e "
+    "\xe0\xb9\x84\xe0\xb8\x97\xe0\xb8\xa2 \xd8\xb9\xd8\xb1\xd8\xa8\xd9\x8a \xf0\x9f\xa6\x8b",
+    "the space mark \xe2\x96\x81 itself"};
+
 void inspect_tokenizer(const fs::path& path, Inspection& result) {
   result.facts = {{"kind", "tokenizer"}, {"path", path.native()}};
   keep_problem(result.problems, [&] {
@@ -73,8 +85,13 @@ void inspect_tokenizer(const fs::path& path, Inspection& result) {
     result.facts["vocab_size"] = tokenizer.vocab_size();
     result.facts["eos_id"] = tokenizer.eos_id();
     result.facts["hash"] = tokenizer.hash();
-    const std::string sample = "int main(void) { return 0; }\n\tα → β";
-    result.facts["round_trips"] = tokenizer.decode(tokenizer.encode(sample)) == sample;
+    result.facts["round_trips"] = true;
+    for (const std::string sample : kRoundTripSamples) {
+      const std::string decoded = tokenizer.decode(tokenizer.encode(sample));
+      if (decoded == sample) continue;
+      result.facts["round_trips"] = false;
+      result.facts["changes"].push_back(describe_change(sample, decoded));
+    }
   });
 }
 
@@ -88,6 +105,8 @@ Json inspect_shard(const fs::path& path, std::vector<std::string>& problems) {
     if (const auto& info = shard.info()) {
       facts["vocab_size"] = info->vocab_size;
       facts["text_bytes"] = info->text_bytes;
+      if (info->text_words >= 0) facts["text_words"] = info->text_words;
+      if (info->lossless) facts["lossless"] = *info->lossless;
       facts["tokenizer_hash"] = info->tokenizer_hash;
     } else {
       facts["checksums"] = "none (no .json beside it): structure checked, content not";

@@ -59,6 +59,21 @@ void run(TokenizeOptions options) {
     fmt::print("invalid UTF-8: {} documents dropped, {} repaired: {}\n", result.skipped_documents,
                result.repaired_documents, list(result.invalid_utf8));
   }
+  if (result.cut) {
+    fmt::print(
+        "too few documents for --val-fraction {}: the last {} of {} bytes of the {} document are "
+        "val, "
+        "cut at {}\n",
+        options.val_fraction, result.cut->val_bytes,
+        result.cut->val_bytes + result.cut->train_bytes,
+        result.cut->document == 0 ? "only" : "last", result.cut->at);
+  }
+  if (result.changed_documents > 0) {
+    fmt::print(
+        "warning: the tokenizer changes the text of {} of {} documents: {}; it normalises or lacks "
+        "characters, the model never sees the original\n",
+        result.changed_documents, result.train.documents + result.val.documents, result.change);
+  }
   if (result.bad_lines.count > 0) {
     fmt::print("bad lines: {} left out: {}\n", result.bad_lines.count, list(result.bad_lines));
   }

@@ -5,10 +5,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <iterator>
 #include <sstream>
 
 #include "data/dataset.h"
+#include "data/round_trip.h"
+#include "tests/data/foreign_model.h"
 #include "tests/data/temporary_folder.h"
 
 namespace rodimus {
@@ -112,6 +115,71 @@ TEST(Tokenize, UsesAnExistingTokenizer) {
   EXPECT_EQ(result.val.documents, 0);
   EXPECT_FALSE(std::filesystem::exists(again.out / "val.bin"));
   EXPECT_EQ(read_bytes(again.out / "tokenizer.model"), read_bytes(again.tokenizer));
+}
+
+// The newcomer's one file.
+TEST(Tokenize, OneDocumentIsCutForVal) {
+  Job job(1);
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += document(i);
+  write_bytes(job.folder / "in/100.txt", text);
+  job.options.val_fraction = 0.1;
+  const TokenizeResult result = tokenize(job.options);
+  ASSERT_TRUE(result.cut.has_value());
+  EXPECT_EQ(result.cut->at, "a line end");
+  EXPECT_EQ(result.train.documents, 1);
+  EXPECT_EQ(result.val.documents, 1);
+  EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, static_cast<int64_t>(text.size()));
+  EXPECT_NEAR(static_cast<double>(result.val.text_bytes), 0.1 * static_cast<double>(text.size()),
+              100);
+  const Tokenizer tokenizer = Tokenizer::load(job.folder / "out/tokenizer.model");
+  const auto decoded = [&](const char* name) {
+    return tokenizer.decode(
+        Dataset({.paths = {job.folder / name}, .seq_len = 8, .vocab_size = 320}).document(0));
+  };
+  EXPECT_EQ(decoded("out/train").back(), '\n');
+  EXPECT_EQ(decoded("out/train") + decoded("out/val"), text);
+  // The tokenizer is trained on train alone.
+  TokenizeOptions train_only = job.options;
+  write_bytes(job.folder / "t.txt", decoded("out/train"));
+  train_only.source.inputs = {job.folder / "t.txt"};
+  train_only.val_fraction = 0;
+  train_only.out = job.folder / "train_only";
+  EXPECT_EQ(tokenize(train_only).tokenizer_hash, result.tokenizer_hash);
+}
+
+TEST(Tokenize, ALongLineIsSampledInParts) {
+  TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += document(i);
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  write_bytes(folder / "all.txt", text);
+  TokenizeOptions options;
+  options.source.inputs = {folder / "all.txt"};
+  options.out = folder / "out";
+  options.training = {.vocab_size = 300};
+  options.training_bytes = static_cast<int64_t>(text.size() / 5);
+  options.progress = false;
+  const TokenizeResult result = tokenize(options);
+  EXPECT_EQ(result.cut->at, "a space");
+  EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, static_cast<int64_t>(text.size()));
+}
+
+// SentencePiece's defaults, which models from elsewhere have, normalise.
+TEST(Tokenize, SaysWhatATokenizerChanges) {
+  Job job;
+  testing::train_foreign_model(job.folder / "foreign", document(0), 50);
+  job.options.tokenizer = job.folder / "foreign.model";
+  write_bytes(job.folder / "in/200.txt", "document  \xef\xac\x81 ");
+  const TokenizeResult result = tokenize(job.options);
+  EXPECT_EQ(result.changed_documents, 41u) << "newlines are lost";
+  EXPECT_NE(result.change.find("becomes"), std::string::npos);
+  EXPECT_EQ(result.train.lossless, false);
+  int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(job.folder / "in")) {
+    bytes += static_cast<int64_t>(entry.file_size());
+  }
+  EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, bytes) << "those of the original text";
 }
 
 TEST(Tokenize, RefusesToOverwrite) {
@@ -222,6 +290,15 @@ TEST(Tokenize, FullDiskLeavesNothing) {
     expect_error([&] { tokenize(job.options); }, {"cannot write", "full/", "free some space"});
   }
   EXPECT_TRUE(std::filesystem::is_empty(job.options.out));
+}
+
+TEST(DescribeChange, QuotesTheFirstDifference) {
+  EXPECT_EQ(describe_change("a  b", "a b"), R"("a  b" becomes "a b")");
+  EXPECT_EQ(describe_change("a\n", "a"), R"("a\n" becomes "a")");
+  const std::string text(100, 'x');
+  EXPECT_EQ(describe_change(text + "\xc2\xb2" + text, text + "2" + text),
+            "\"" + text.substr(0, 16) + "\xc2\xb2" + text.substr(0, 22) + "\" becomes \"" +
+                text.substr(0, 16) + "2" + text.substr(0, 23) + "\"");
 }
 
 TEST(InValidation, IsUniform) {

@@ -5,8 +5,10 @@
 #include <fstream>
 
 #include "data/shard_writer.h"
+#include "data/tokenizer.h"
 #include "kernels/check.h"
 #include "layers/model.h"
+#include "tests/data/foreign_model.h"
 
 namespace rodimus {
 namespace {
@@ -112,6 +114,33 @@ TEST_F(Inspect, WhatIsNotThereOrUnknown) {
   EXPECT_THROW(inspect(folder_), Error);  // empty
   std::ofstream(folder_ / "x.txt") << "x";
   EXPECT_THROW(inspect(folder_ / "x.txt"), Error);
+}
+
+TEST_F(Inspect, SaysWhetherATextSurvivesItsTokens) {
+  ShardInfo info;
+  info.vocab_size = 100;
+  ShardWriter writer(folder_ / "w", info);
+  writer.add_document(std::vector<int32_t>{5}, 10, 2, true);
+  writer.add_document(std::vector<int32_t>{6}, 10, 3, false);
+  writer.close();
+  writer.publish();
+  const auto facts = inspect(folder_ / "w").facts;
+  EXPECT_EQ(facts["shards"][0]["text_words"], 5);
+  EXPECT_EQ(facts["shards"][0]["lossless"], false);
+
+  int i = 0;
+  const std::string model = Tokenizer::train({.vocab_size = 280}, [&](std::string& line) {
+                              line = "the model decays with gates";
+                              return i++ < 100;
+                            }).model();
+  std::ofstream(folder_ / "ours.model") << model;
+  EXPECT_EQ(inspect(folder_ / "ours.model").facts["round_trips"], true);
+  EXPECT_FALSE(inspect(folder_ / "ours.model").facts.contains("changes"));
+  testing::train_foreign_model(folder_ / "foreign", "the model decays\n", 24);
+  const Inspection foreign = inspect(folder_ / "foreign.model");
+  EXPECT_EQ(foreign.facts["round_trips"], false);
+  EXPECT_GE(foreign.facts["changes"].size(), 4u);
+  EXPECT_NE(describe(foreign).find("becomes"), std::string::npos);
 }
 
 TEST_F(Inspect, ADamagedTokenizerIsAProblem) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "data/shard.h"
+#include "tests/data/foreign_model.h"
 #include "tests/data/temporary_folder.h"
 #include "tests/train/run_command.h"
 #include "train/commands.h"
@@ -59,6 +60,27 @@ TEST(TokenizeCommand, OptionsReachTheJob) {
   EXPECT_NE(summary.find("1 documents dropped, 0 repaired: " + (folder / "in/c.jsonl:3").native()),
             std::string::npos)
       << summary;
+}
+
+TEST(TokenizeCommand, SaysWhatBecameOfTheText) {
+  TemporaryFolder folder;
+  testing::write_bytes(folder / "input.txt", corpus());
+  const auto tokenized = [&](const std::string& tokenizer, const std::string& out) {
+    return testing::run_command(
+        add_tokenize_command,
+        {"tokenize", "--input", folder / "input.txt", "--out", folder / out, tokenizer,
+         tokenizer == "--tokenizer" ? (folder / "foreign.model").native() : "300",
+         "--no-progress"});
+  };
+  const std::string ours = tokenized("--vocab-size", "ours");
+  EXPECT_EQ(ours.find("warning"), std::string::npos) << ours;
+  EXPECT_NE(ours.find("bytes of the only document are val, cut at a line end"), std::string::npos)
+      << ours;
+  testing::train_foreign_model(folder / "foreign", corpus(), 60);
+  const std::string foreign = tokenized("--tokenizer", "foreign");
+  EXPECT_NE(foreign.find("warning: the tokenizer changes the text of 2 of 2 documents: \""),
+            std::string::npos)
+      << foreign;
 }
 
 TEST(TokenizeCommand, MistakesAreRefused) {
