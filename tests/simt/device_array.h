@@ -15,8 +15,7 @@ class DeviceArray {
   explicit DeviceArray(size_t size)
       : size_(size), data_(static_cast<T*>(device_malloc(size * sizeof(T)))) {}
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    if (!values.empty())
-      std::memcpy(static_cast<void*>(data_), values.data(), size_ * sizeof(T));
+    if (!values.empty()) std::memcpy(static_cast<void*>(data_), values.data(), size_ * sizeof(T));
     mark_written(data_, size_ * sizeof(T));
   }
   ~DeviceArray() { device_free(data_); }
