@@ -1,6 +1,7 @@
 #include "data/dataset.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -15,22 +16,36 @@ size_t owner(const std::vector<T>& first, T i) {
 
 }  // namespace
 
+std::vector<Shard> open_shards(const std::vector<std::filesystem::path>& paths,
+                               std::optional<int32_t> document_delimiter) {
+  if (paths.empty()) fail("no data: the list of shards is empty");
+  std::vector<Shard> shards;
+  for (const auto& path : paths) {
+    for (const auto& prefix : find_shards(path))
+      shards.push_back(Shard::open_unchecked(prefix, document_delimiter));
+  }
+  return shards;
+}
+
 Dataset::Dataset(const DatasetConfig& config)
-    : first_window_{0},
+    : Dataset(open_shards(config.paths, config.document_delimiter), config.seq_len,
+              config.vocab_size) {
+  for (const Shard& shard : shards_) {
+    shard.check_structure();
+    if (config.verify) shard.verify(vocab_size_);
+  }
+}
+
+Dataset::Dataset(std::vector<Shard> shards, int64_t seq_len, int64_t vocab_size)
+    : shards_(std::move(shards)),
+      first_window_{0},
       first_document_{0},
-      seq_len_(config.seq_len),
-      vocab_size_(config.vocab_size) {
+      seq_len_(seq_len),
+      vocab_size_(vocab_size) {
   CHECK(seq_len_ >= 1 && vocab_size_ >= 1, "Dataset: seq_len = ", seq_len_,
         ", vocab_size = ", vocab_size_, ", both must be at least 1");
-  if (config.paths.empty()) fail("no data: the list of shards is empty");
   const Shard* hash_source = nullptr;
-  for (const auto& path : config.paths) {
-    for (const auto& prefix : find_shards(path)) {
-      shards_.emplace_back(prefix, config.document_delimiter);
-    }
-  }
   for (const Shard& shard : shards_) {
-    if (config.verify) shard.verify(vocab_size_);
     const std::string hash = shard.info() ? shard.info()->tokenizer_hash : "";
     if (!hash.empty() && hash_source == nullptr) {
       tokenizer_hash_ = hash;

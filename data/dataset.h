@@ -18,14 +18,21 @@ struct DatasetConfig {
   int64_t seq_len = 0;                             // T >= 1
   int64_t vocab_size = 0;                          // the model's: every token must be below it
   std::optional<int32_t> document_delimiter = {};  // llm.c shards only, see Shard
-  bool verify = true;                              // read all shards once and check them (~GB/s)
+  bool verify = true;  // checksums and tokens too: Shard::verify(); else the structure alone
 };
+
+// The shards that `paths` stand for, opened unchecked (see Shard). Throws Error.
+std::vector<Shard> open_shards(const std::vector<std::filesystem::path>& paths,
+                               std::optional<int32_t> document_delimiter);
 
 class Dataset {
  public:
   // Throws Error when a shard is missing or damaged, when shards were written with different
   // tokenizers, or when no shard is long enough for one window.
   explicit Dataset(const DatasetConfig& config);
+  // The same with shards that are open already, in their order. Those that were opened unchecked
+  // must be checked before any window or document is read.
+  Dataset(std::vector<Shard> shards, int64_t seq_len, int64_t vocab_size);
 
   const std::vector<Shard>& shards() const { return shards_; }
   uint64_t windows() const { return first_window_.back(); }

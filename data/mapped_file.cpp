@@ -28,6 +28,8 @@ MappedFile::MappedFile(std::filesystem::path file) : path_(std::move(file)) {
   if (size == 0) fail(path_.native(), " is empty");
   if (mapped == MAP_FAILED) fail("cannot map ", path_.native(), ": ", std::strerror(map_errno));
   bytes_ = {static_cast<const std::byte*>(mapped), size};
+  mtime_ns_ = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+  inode_ = status.st_ino;
 }
 
 MappedFile::~MappedFile() {
@@ -35,11 +37,16 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)),
+      bytes_(std::exchange(other.bytes_, {})),
+      mtime_ns_(other.mtime_ns_),
+      inode_(other.inode_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(bytes_, other.bytes_);
+  std::swap(mtime_ns_, other.mtime_ns_);
+  std::swap(inode_, other.inode_);
   return *this;
 }
 

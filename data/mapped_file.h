@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 
@@ -19,10 +20,15 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
+  // When it was mapped: tells one state of a file from another, and one file from its copy.
+  int64_t mtime_ns() const { return mtime_ns_; }  // since 1970
+  uint64_t inode() const { return inode_; }
 
  private:
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;
+  int64_t mtime_ns_ = 0;
+  uint64_t inode_ = 0;
 };
 
 }  // namespace rodimus

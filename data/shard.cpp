@@ -44,22 +44,34 @@ auto with_tokens(TokenType type, const std::byte* data, F&& f) {
   return f(reinterpret_cast<const uint32_t*>(data));  // int32: negative ones show as huge
 }
 
-void check_digest(const MappedFile& file, uint64_t expected) {
-  const uint64_t got = xxh64(file.bytes());
+}  // namespace
+
+void require_digest(const MappedFile& file, uint64_t got, uint64_t expected) {
   if (got == expected) return;
   fail(file.path().native(), ": XXH64 is ", hex64(got), ", ", hex64(expected),
        " was recorded when it was written; the file has changed or is damaged: copy it or tokenize "
        "again");
 }
 
-}  // namespace
-
 Shard::Shard(const fs::path& path, std::optional<int32_t> document_delimiter)
+    : Shard(path, document_delimiter, Unchecked{}) {
+  check_structure();
+}
+
+Shard Shard::open_unchecked(const fs::path& path, std::optional<int32_t> document_delimiter) {
+  return Shard(path, document_delimiter, Unchecked{});
+}
+
+void Shard::check_structure() const {
+  if (index_) index_->check(idx_->path().native());
+}
+
+Shard::Shard(const fs::path& path, std::optional<int32_t> document_delimiter, Unchecked)
     : bin_(with_suffix(prefix_of(path), ".bin")) {
   const fs::path prefix = prefix_of(path), idx = with_suffix(prefix, ".idx");
   if (present(idx)) {
     idx_.emplace(idx);
-    index_ = MegatronIndex::parse(idx_->bytes(), bin_.bytes().size(), idx.native());
+    index_ = MegatronIndex::parse_header(idx_->bytes(), bin_.bytes().size(), idx.native());
     type_ = index_->token_type();
     tokens_ = index_->tokens();
     data_ = bin_.bytes().data();
@@ -139,21 +151,37 @@ void Shard::fail_bad_token(int64_t position, int64_t vocab_size) const {
        "; the model's vocab_size must cover the tokenizer's, else the shard is damaged");
 }
 
+int64_t Shard::token_at_byte(uint64_t bytes) const {
+  const uint64_t header = index_ ? 0 : LlmcHeader::kBytes;
+  return bytes <= header ? 0 : static_cast<int64_t>(bytes - header) / token_bytes(type_);
+}
+
+int64_t Shard::require_tokens(int64_t position, int64_t count, int64_t vocab_size) const {
+  const uint32_t largest = with_tokens(type_, data_, [&](const auto* in) {
+    uint32_t most = 0;
+    for (int64_t i = position; i < position + count; ++i)
+      most = std::max(most, static_cast<uint32_t>(in[i]));
+    return most;
+  });
+  if (largest >= vocab_size)
+    fail_bad_token(find_bad_token(position, count, vocab_size), vocab_size);
+  return largest;
+}
+
+void Shard::require_vocab(int64_t vocab_size) const {
+  if (vocab_size <= 0 || !info_ || info_->vocab_size <= vocab_size) return;
+  fail(path().native(), ": written with a vocabulary of ", info_->vocab_size, ", the model has ",
+       vocab_size, "; set the model's vocab_size to at least ", info_->vocab_size);
+}
+
 void Shard::verify(int64_t vocab_size) const {
   if (info_) {
-    check_digest(*idx_, info_->idx_xxh64);
-    check_digest(bin_, info_->bin_xxh64);
-    // The checksums prove that the tokens are those of the tokenizer.
-    if (vocab_size > 0 && info_->vocab_size > vocab_size) {
-      fail(path().native(), ": written with a vocabulary of ", info_->vocab_size,
-           ", the model has ", vocab_size, "; set the model's vocab_size to at least ",
-           info_->vocab_size);
-    }
+    require_digest(*idx_, xxh64(idx_->bytes()), info_->idx_xxh64);
+    require_digest(bin_, xxh64(bin_.bytes()), info_->bin_xxh64);
+    require_vocab(vocab_size);  // the checksums prove that the tokens are those of the tokenizer
     return;
   }
-  if (vocab_size <= 0) return;
-  const int64_t bad = find_bad_token(0, tokens_, vocab_size);
-  if (bad >= 0) fail_bad_token(bad, vocab_size);
+  if (vocab_size > 0) require_tokens(0, tokens_, vocab_size);
 }
 
 std::vector<fs::path> find_shards(const fs::path& path) {

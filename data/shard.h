@@ -21,6 +21,11 @@ class Shard {
   // `document_delimiter` a document starts at each such token, without it the file is one document
   // (it is ignored for Megatron datasets). All structure is checked here; throws Error.
   explicit Shard(const std::filesystem::path& path, std::optional<int32_t> document_delimiter = {});
+  // The same without check_structure(), which must come before any question about documents:
+  // opening then costs the same for any size (unless llm.c documents are looked for).
+  static Shard open_unchecked(const std::filesystem::path& path,
+                              std::optional<int32_t> document_delimiter);
+  void check_structure() const;
 
   const std::filesystem::path& path() const { return bin_.path(); }  // of the tokens, for messages
   int64_t tokens() const { return tokens_; }
@@ -37,11 +42,25 @@ class Shard {
   // one is not in [0, vocab_size).
   void read(int64_t position, int64_t count, int64_t vocab_size, int32_t* out) const;
 
+  // The files as they were opened; no idx for llm.c shards.
+  const MappedFile& bin() const { return bin_; }
+  const MappedFile* idx() const { return idx_ ? &*idx_ : nullptr; }
+
+  // Tokens that end in the first `bytes` bytes of the file of tokens.
+  int64_t token_at_byte(uint64_t bytes) const;
+  // Throws Error on the first token of [position, position + count) that is outside; else the
+  // largest.
+  int64_t require_tokens(int64_t position, int64_t count, int64_t vocab_size) const;
+  // Throws Error when the vocabulary that NAME.json tells is larger than the model's.
+  void require_vocab(int64_t vocab_size) const;
+
   // Reads everything: checksums when a NAME.json is there, else every token against `vocab_size`
   // (0: not checked). Throws Error on the first damage.
   void verify(int64_t vocab_size) const;
 
  private:
+  struct Unchecked {};
+  Shard(const std::filesystem::path& path, std::optional<int32_t> document_delimiter, Unchecked);
   int64_t find_bad_token(int64_t position, int64_t count, int64_t vocab_size) const;  // -1: none
   [[noreturn]] void fail_bad_token(int64_t position, int64_t vocab_size) const;
 
@@ -54,6 +73,9 @@ class Shard {
   int64_t tokens_ = 0;
   TokenType type_ = TokenType::u16;
 };
+
+// Throws Error unless the checksum that was computed of a file is the one in NAME.json.
+void require_digest(const MappedFile& file, uint64_t got, uint64_t expected);
 
 // What `path` stands for: a shard (as above), or all shards of a folder in the order of their
 // names. Throws Error when there is none, or when the folder mixes train and val.

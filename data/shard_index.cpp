@@ -22,6 +22,13 @@ constexpr const char* kAdvice = "; the file is damaged or incomplete: copy it or
 
 MegatronIndex MegatronIndex::parse(std::span<const std::byte> file, uint64_t bin_bytes,
                                    const std::string& name) {
+  const MegatronIndex index = parse_header(file, bin_bytes, name);
+  index.check(name);
+  return index;
+}
+
+MegatronIndex MegatronIndex::parse_header(std::span<const std::byte> file, uint64_t bin_bytes,
+                                          const std::string& name) {
   if (file.size() < kMegatronHeaderBytes) {
     fail(name, ": ", file.size(), " bytes, an index has at least ", kMegatronHeaderBytes, kAdvice);
   }
@@ -52,42 +59,45 @@ MegatronIndex MegatronIndex::parse(std::span<const std::byte> file, uint64_t bin
   index.type_ = code == kMegatronUint16 ? TokenType::u16 : TokenType::i32;
   index.sequences_ = static_cast<int64_t>(sequences);
   index.documents_ = static_cast<int64_t>(ends) - 1;
-  const auto sizes = file.subspan(kMegatronHeaderBytes, sequences * 4);
+  index.sizes_ = file.subspan(kMegatronHeaderBytes, sequences * 4);
   index.pointers_ = file.subspan(kMegatronHeaderBytes + sequences * 4, sequences * 8);
   index.ends_ = file.subspan(kMegatronHeaderBytes + sequences * 12, ends * 8);
+  index.bin_bytes_ = bin_bytes;
+  index.tokens_ = static_cast<int64_t>(bin_bytes) / token_bytes(index.type_);
+  return index;
+}
 
-  const auto width = static_cast<uint64_t>(token_bytes(index.type_));
-  uint64_t offset = 0;  // at most 2^31 * 4 per step and bounded by bin_bytes: cannot overflow
-  for (int64_t s = 0; s < index.sequences_; ++s) {
-    const auto size = load<int32_t>(sizes, s);
-    const auto pointer = load<int64_t>(index.pointers_, s);
+void MegatronIndex::check(const std::string& name) const {
+  const auto width = static_cast<uint64_t>(token_bytes(type_));
+  uint64_t offset = 0;  // at most 2^31 * 4 per step and bounded by bin_bytes_: cannot overflow
+  for (int64_t s = 0; s < sequences_; ++s) {
+    const auto size = load<int32_t>(sizes_, s);
+    const auto pointer = load<int64_t>(pointers_, s);
     if (size < 0 || pointer < 0 || static_cast<uint64_t>(pointer) != offset) {
       fail(name, ": sequence ", s, " has size ", size, " and byte offset ", pointer, ", expected ",
            offset, kAdvice);
     }
     offset += static_cast<uint64_t>(size) * width;
-    if (offset > bin_bytes) break;
+    if (offset > bin_bytes_) break;
   }
-  if (offset != bin_bytes) {
-    fail(name, ": its sequences need ", offset > bin_bytes ? "more than " : "", offset,
-         " bytes of tokens, the .bin file has ", bin_bytes, kAdvice);
+  if (offset != bin_bytes_) {
+    fail(name, ": its sequences need ", offset > bin_bytes_ ? "more than " : "", offset,
+         " bytes of tokens, the .bin file has ", bin_bytes_, kAdvice);
   }
   if (offset == 0) fail(name, ": the dataset holds no tokens");
-  index.tokens_ = static_cast<int64_t>(offset / width);
 
   int64_t previous = 0;
-  for (int64_t e = 0; e <= index.documents_; ++e) {
-    const auto end = load<int64_t>(index.ends_, e);
-    if (end < previous || end > index.sequences_ || (e == 0 && end != 0)) {
+  for (int64_t e = 0; e <= documents_; ++e) {
+    const auto end = load<int64_t>(ends_, e);
+    if (end < previous || end > sequences_ || (e == 0 && end != 0)) {
       fail(name, ": document bound ", e, " is ", end, ", expected ",
-           e == 0 ? "0" : concat("between ", previous, " and ", index.sequences_), kAdvice);
+           e == 0 ? "0" : concat("between ", previous, " and ", sequences_), kAdvice);
     }
     previous = end;
   }
-  if (previous != index.sequences_) {
-    fail(name, ": documents end at sequence ", previous, " of ", index.sequences_, kAdvice);
+  if (previous != sequences_) {
+    fail(name, ": documents end at sequence ", previous, " of ", sequences_, kAdvice);
   }
-  return index;
 }
 
 int64_t MegatronIndex::document_begin(int64_t d) const {

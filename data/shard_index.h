@@ -29,6 +29,11 @@ class MegatronIndex {
   // fill exactly, one after the other; `name` goes into the errors. Throws Error.
   static MegatronIndex parse(std::span<const std::byte> file, uint64_t bin_bytes,
                              const std::string& name);
+  // The first of the two parts of parse(): the header, in no time. Documents must not be asked for
+  // before check(), the other part, which reads all of `file` and which several ranks may share.
+  static MegatronIndex parse_header(std::span<const std::byte> file, uint64_t bin_bytes,
+                                    const std::string& name);
+  void check(const std::string& name) const;
 
   TokenType token_type() const { return type_; }
   int64_t tokens() const { return tokens_; }
@@ -37,7 +42,8 @@ class MegatronIndex {
   int64_t document_begin(int64_t d) const;
 
  private:
-  std::span<const std::byte> pointers_, ends_;
+  std::span<const std::byte> sizes_, pointers_, ends_;
+  uint64_t bin_bytes_ = 0;
   int64_t tokens_ = 0, documents_ = 0, sequences_ = 0;
   TokenType type_ = TokenType::u16;
 };

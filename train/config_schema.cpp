@@ -88,7 +88,9 @@ void add_data(Section s, DataConfig& c) {
   s.number("document_delimiter", &c.document_delimiter, count_from(-1),
            "llm.c shards know no documents: the token that begins one; -1 = none");
   s.other("shuffle", &c.shuffle, "false = in file order");
-  s.other("verify", &c.verify, "check the checksums of the shards at start");
+  s.other("verify", &c.verify,
+          "read the shards at start and check their checksums; run.output/verified.json remembers "
+          "what was sound: delete it to read all again");
 }
 
 void add_optimizer(Section s, OptimizerConfig& c) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/progress.h"
+#include "data/verified_files.h"
 #include "train/commands.h"
 #include "train/evaluate.h"
 #include "train/load_model.h"
@@ -44,9 +45,10 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     if (arguments.seq_len > 0) config.data.seq_len = arguments.seq_len;
     config.data.verify = !arguments.no_verify;
     config.data.train.clear();
-    data = open_data(config);
-    require_run_tokenizer(data, loaded.state.tokenizer_hash);
   });
+  data = open_data(loaded.config, {.memory = loaded.folder.parent_path() / kVerifiedFile},
+                   communicator);
+  together(communicator, [&] { require_run_tokenizer(data, loaded.state.tokenizer_hash); });
 
   if (communicator.rank() == 0) {
     for (const std::string& problem : problems)

@@ -1,23 +1,25 @@
 #include "train/run_data.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {
 
-std::unique_ptr<Dataset> open_dataset(const std::vector<std::string>& paths, const Config& config) {
-  if (paths.empty()) return nullptr;
-  DatasetConfig dataset;
-  dataset.seq_len = config.data.seq_len;
-  dataset.vocab_size = config.model.vocab_size;
-  dataset.verify = config.data.verify;
-  dataset.paths.assign(paths.begin(), paths.end());
-  if (config.data.document_delimiter >= 0) {
-    dataset.document_delimiter = static_cast<int32_t>(config.data.document_delimiter);
-  }
-  return std::make_unique<Dataset>(dataset);
+std::vector<Shard> open_named(const std::vector<std::string>& paths, const Config& config) {
+  if (paths.empty()) return {};
+  std::optional<int32_t> delimiter;
+  if (config.data.document_delimiter >= 0)
+    delimiter = static_cast<int32_t>(config.data.document_delimiter);
+  return open_shards({paths.begin(), paths.end()}, delimiter);
+}
+
+std::unique_ptr<Dataset> dataset_of(std::vector<Shard> shards, const Config& config) {
+  if (shards.empty()) return nullptr;
+  return std::make_unique<Dataset>(std::move(shards), config.data.seq_len, config.model.vocab_size);
 }
 
 void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run,
@@ -29,17 +31,40 @@ void require_same_tokenizer(const Dataset* data, const char* key, const RunData&
        "; name the tokenizer.model that lies beside the shards, or tokenize again");
 }
 
-int64_t vocab_of_shards(const Config& config) {
+int64_t vocab_of(const std::vector<Shard>& train, const std::vector<Shard>& val) {
   int64_t vocab = 0;
-  for (const auto* paths : {&config.data.train, &config.data.val}) {
-    for (const std::string& path : *paths) {
-      for (const auto& shard : find_shards(path)) {
-        const auto info = Shard(shard).info();
-        if (info) vocab = std::max(vocab, info->vocab_size);
-      }
-    }
+  for (const auto* shards : {&train, &val}) {
+    for (const Shard& shard : *shards)
+      if (shard.info()) vocab = std::max(vocab, shard.info()->vocab_size);
   }
   return vocab;
+}
+
+// What needs no look at the contents of shards.
+RunData open_headers(Config& config) {
+  RunData run;
+  if (!config.data.tokenizer.empty()) {
+    run.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.data.tokenizer));
+  }
+  std::vector<Shard> train = open_named(config.data.train, config);
+  std::vector<Shard> val = open_named(config.data.val, config);
+  const int64_t known = run.tokenizer ? run.tokenizer->vocab_size() : vocab_of(train, val);
+  if (config.model.vocab_size == 0) {
+    if (known == 0)
+      fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
+    config.model.vocab_size = known;
+  }
+  if (config.model.vocab_size < known) {
+    fail("model.vocab_size = ", config.model.vocab_size, " is less than the ", known,
+         " tokens of the tokenizer: set it to ", known, " or more");
+  }
+  if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, config.model.vocab_size);
+  config.model.validate();
+  run.train = dataset_of(std::move(train), config);
+  run.val = dataset_of(std::move(val), config);
+  require_same_tokenizer(run.train.get(), "data.train", run, config);
+  require_same_tokenizer(run.val.get(), "data.val", run, config);
+  return run;
 }
 
 }  // namespace
@@ -89,27 +114,23 @@ std::string data_fingerprint(const Dataset& data) {
   return hex64(hash.digest());
 }
 
-RunData open_data(Config& config) {
+RunData open_data(Config& config, VerifyOptions verify, Communicator& communicator) {
   RunData run;
-  if (!config.data.tokenizer.empty()) {
-    run.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.data.tokenizer));
+  together(communicator, [&] { run = open_headers(config); });
+  std::vector<const Shard*> shards;
+  for (const Dataset* data : {run.train.get(), run.val.get()}) {
+    if (!data) continue;
+    for (const Shard& shard : data->shards()) shards.push_back(&shard);
   }
-  const int64_t known = run.tokenizer ? run.tokenizer->vocab_size() : vocab_of_shards(config);
-  if (config.model.vocab_size == 0) {
-    if (known == 0)
-      fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
-    config.model.vocab_size = known;
+  verify.read = config.data.verify;
+  verify_shards(shards, config.model.vocab_size, verify, communicator);
+  // It reads a little of every shard without NAME.json.
+  if (run.train) {
+    together(communicator, [&] {
+      if (communicator.rank() == 0) run.fingerprint = data_fingerprint(*run.train);
+    });
+    run.fingerprint = broadcast_text(communicator, std::move(run.fingerprint), 0);
   }
-  if (config.model.vocab_size < known) {
-    fail("model.vocab_size = ", config.model.vocab_size, " is less than the ", known,
-         " tokens of the tokenizer: set it to ", known, " or more");
-  }
-  if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, config.model.vocab_size);
-  config.model.validate();
-  run.train = open_dataset(config.data.train, config);
-  run.val = open_dataset(config.data.val, config);
-  require_same_tokenizer(run.train.get(), "data.train", run, config);
-  require_same_tokenizer(run.val.get(), "data.val", run, config);
   return run;
 }
 

@@ -7,6 +7,7 @@
 
 #include "data/output_file.h"
 #include "data/progress.h"
+#include "data/verified_files.h"
 #include "kernels/reduce.h"
 #include "kernels/xxh64.h"
 #include "train/config_warnings.h"
@@ -75,9 +76,14 @@ Trainer::Trainer(Config config, const Place& place, const std::string& place_tex
   together(communicator_, [&] {
     resolve_for_ranks(config_, communicator_.world_size());
     ctx_.compute = resolve_compute(config_.run.compute, ctx_.device());
-    data_ = open_data(config_);
-    if (!data_.train)
+    if (config_.data.train.empty())
       fail("data.train is empty: name the shards to train on, made by `rodimus tokenize`");
+  });
+  data_ = open_data(
+      config_,
+      {.memory = std::filesystem::path(config_.run.output) / kVerifiedFile, .remember = true},
+      communicator_);
+  together(communicator_, [&] {
     model_ = std::make_unique<Model>(config_.model, ctx_.exec, ctx_.compute, /*grads=*/true);
     optimizer_ = std::make_unique<AdamW>(ctx_.exec, model_->parameters(), config_.optimizer);
     loader_ = std::make_unique<Loader>(
@@ -119,7 +125,7 @@ void Trainer::begin(const RunStart& start, const StartOptions& options,
     switch (start.from) {
       case RunStart::From::nothing:
         initialize(ctx_.exec, model_->parameters(), config_.run.seed);
-        state_.data = data_fingerprint(*data_.train);
+        state_.data = data_.fingerprint;
         return;
       case RunStart::From::init:
         return begin_with(start.checkpoint, options.init_moments);
@@ -161,7 +167,7 @@ void Trainer::begin_with(const std::filesystem::path& folder, bool moments) {
   } else {
     read_parameters(ctx_.exec, checkpoint, model_->parameters());
   }
-  state_.data = data_fingerprint(*data_.train);
+  state_.data = data_.fingerprint;
   state_.init_from = folder.string();
   note(concat("a new run that begins with the parameters ", moments ? "and moments " : "", "of ",
               folder.string(), " (step ", checkpoint.state().step, ")"));
@@ -177,8 +183,7 @@ void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) 
   saved_step_ = state_.step;
   optimizer_->set_updates(state_.updates);
   loader_->seek(state_.sample);
-  const std::string data = data_fingerprint(*data_.train);
-  if (std::exchange(state_.data, data) != data) {
+  if (std::exchange(state_.data, data_.fingerprint) != data_.fingerprint) {
     if (!other_data) {
       fail(
           "data.train is not what the checkpoint was trained on: the order of samples would "
