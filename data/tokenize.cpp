@@ -36,9 +36,10 @@ void check_options(const TokenizeOptions& options) {
   if (options.training.model_type != "bpe" && options.training.model_type != "unigram") {
     fail("--model-type ", options.training.model_type, " is neither bpe nor unigram");
   }
-  if (options.tokenizer.empty() && options.training.vocab_size < 300) {
+  if (options.tokenizer.empty() && options.training.vocab_size < kLeastVocabulary) {
     fail("--vocab-size ", options.training.vocab_size,
-         " is too small: 256 byte tokens and the special ones come first, use 300 or more");
+         " is too small: 256 byte tokens and the special ones come first, use ", kLeastVocabulary,
+         " or more");
   }
   for (const std::string& input : options.source.inputs) {
     std::error_code ignored;
@@ -75,6 +76,20 @@ size_t sampled_end(const std::string& text, size_t begin) {
   return end;
 }
 
+// What the options told to leave out, for the message that nothing is left.
+std::string left_out(const TextSource& source) {
+  std::string text;
+  if (source.bad_lines().count > 0) {
+    text += concat("; ", source.bad_lines().count,
+                   " bad lines left out: ", source.bad_lines().first.front());
+  }
+  if (source.skipped() > 0) {
+    text += concat("; ", source.skipped(),
+                   " documents of invalid UTF-8 left out: ", source.invalid_utf8().first.front());
+  }
+  return text;
+}
+
 // Trains on about training_bytes of text: lines drawn evenly over the documents outside val.
 Tokenizer train_tokenizer(const TokenizeOptions& options) {
   TextSource source(options.source);
@@ -90,6 +105,8 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
       while (begin == std::string::npos) {
         bool in_val = false;
         if (!split.next(document, in_val)) {
+          const std::string nothing = split.given() == 0 ? left_out(source) : "";
+          if (!nothing.empty()) fail("no text to train the tokenizer on", nothing);
           progress.finish("tokenizer: training on what was read ...");
           return false;
         }
@@ -208,7 +225,8 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   result.bad_lines = source.bad_lines();
   result.cut = split.cut();
   if (documents == 0) {
-    fail("no documents in the input: ", source.files(), " file(s), all empty or skipped");
+    fail("no documents in the input: ", source.files(), " file(s), all empty or skipped",
+         left_out(source));
   }
   if (train.info().documents == 0 || (val && val->info().documents == 0)) {
     fail("of ", documents, " document(s) none went to ",

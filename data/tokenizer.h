@@ -14,6 +14,9 @@
 
 namespace rodimus {
 
+// What `tokenize` takes; 256 byte tokens, 2 special ones and the newline are always inside.
+inline constexpr int64_t kLeastVocabulary = 300;
+
 struct TokenizerTraining {
   int64_t vocab_size = 8192;                   // with 2 special and 256 byte tokens inside
   std::string model_type = "bpe";              // or "unigram"

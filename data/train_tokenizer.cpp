@@ -80,7 +80,11 @@ std::string advice(const TokenizerTraining& options, std::string_view refusal) {
                   "--character-coverage (", options.character_coverage, " now)");
   }
   if (refusal.find("Vocabulary size too high") != std::string_view::npos) {
-    return concat("so little text carries ", number_after(refusal, "<= "),
+    const int64_t most = number_after(refusal, "<= ");
+    if (most < kLeastVocabulary) {
+      return concat("so little text carries none (", kLeastVocabulary, " are the least): add text");
+    }
+    return concat("so little text carries ", most,
                   " at most: lower the vocabulary size (--vocab-size) to that, or add text");
   }
   return "";

@@ -32,7 +32,8 @@ class ValidationSplit {
 
   // False at the end. in_val: where the document, or the part of one, belongs.
   bool next(Document& document, bool& in_val);
-  const std::optional<ValidationCut>& cut() const { return cut_; }  // known at the end
+  const std::optional<ValidationCut>& cut() const { return cut_; }      // known at the end
+  uint64_t given() const { return train_documents_ + val_documents_; }  // documents of the source
 
  private:
   void cut_last(Document& document, bool& in_val);

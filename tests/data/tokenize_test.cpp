@@ -257,7 +257,16 @@ TEST(Tokenize, NoDocumentsIsAnError) {
   job.options.source.inputs = {job.folder / "bad"};
   expect_error([&] { tokenize(job.options); }, {"x.txt", "invalid UTF-8 at byte 0"});
   job.options.source.invalid_utf8 = InvalidUtf8::skip;
-  expect_error([&] { tokenize(job.options); }, {"no documents"});
+  expect_error([&] { tokenize(job.options); }, {"no documents", "1 documents of invalid UTF-8"});
+  // The wrong --json-field, say.
+  write_bytes(job.folder / "lines/x.jsonl", "{\"body\": \"a\"}\n{\"body\": \"b\"}\n");
+  job.options.source.inputs = {job.folder / "lines"};
+  job.options.source.bad_lines = BadLines::skip;
+  for (const std::filesystem::path& tokenizer : {job.options.tokenizer, std::filesystem::path()}) {
+    job.options.tokenizer = tokenizer;
+    expect_error([&] { tokenize(job.options); },
+                 {"no ", "2 bad lines left out", "x.jsonl:1 has no field 'text'"});
+  }
   EXPECT_TRUE(std::filesystem::is_empty(job.options.out));
 }
 

@@ -4,6 +4,8 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <utility>
+
 #include "data/utf8.h"
 #include "tests/data/temporary_folder.h"
 
@@ -271,6 +273,15 @@ TEST(Tokenizer, MistakesAreErrors) {
   const std::string small = testing::error_of([] { train({.vocab_size = 50000}); });
   EXPECT_LT(small.find("lower the vocabulary size"), small.find("trainer_interface.cc")) << small;
   expect_error([] { train({.vocab_size = 50000}); }, {"50000", "at most: lower", "or add text"});
+  expect_error(
+      [] {
+        bool more = true;
+        Tokenizer::train({}, [&](std::string& line) {
+          line = "a";
+          return std::exchange(more, false);
+        });
+      },
+      {"300 are the least", "add text"});
   const auto many_characters = [] {
     const auto text = script(0x4e00, "", 0);
     size_t i = 0;
