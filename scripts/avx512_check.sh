@@ -171,7 +171,8 @@ say "booting; the tests print to $serial"
 # shellcheck disable=SC2016  # the inner shell expands these
 timeout "$seconds" unshare --net --pid --fork --kill-child sh -c '
   "$1/bin/busybox" ip link set lo up
-  (while sleep 1; do (printf "RFB 003.003\n\001"; sleep "$2") | "$1/bin/busybox" nc 127.0.0.1 5900 >/dev/null; done) &
+  (until grep -q "00000000:170C [^ ]* 0A" /proc/net/tcp; do sleep 0.2; done # Bochs listens on port 5900
+   (printf "RFB 003.003\n\001"; sleep "$2") | "$1/bin/busybox" nc 127.0.0.1 5900 >/dev/null) &
   chroot "$1" bochs -q -f /check/bochsrc' sh "$debian" "$seconds" >"$work/bochs.out" 2>&1 </dev/null &
 emulator=$!
 trap 'kill "$emulator" 2>/dev/null || true' EXIT
