@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <memory>
 #include <numeric>
 
@@ -14,6 +15,7 @@
 #include "kernels/xxh64.h"
 #include "tests/data/temporary_folder.h"
 #include "tests/support/mpi_main.h"
+#include "train/signals.h"
 
 namespace rodimus {
 namespace {
@@ -245,6 +247,16 @@ TEST(VerifyOnRanks, CopiesAreReadByThoseWhoUseThem) {
   if (last > 0) {
     EXPECT_NE(message.find("shards (number, sizes, checksums)"), std::string::npos) << message;
   }
+}
+
+// The last test: a signal is never taken back.
+TEST(VerifyOnRanks, ASignalToOneRankStopsAllAndLosesNothing) {
+  const SharedShards shards;
+  install_stop_signals();
+  if (world().rank() == world().world_size() - 1) std::raise(SIGUSR1);
+  const std::string message = shards.verify();
+  EXPECT_NE(message.find("stopped by a signal"), std::string::npos) << message;
+  EXPECT_EQ(shards.remembered() > 0, world().world_size() > 1) << "what the others had read";
 }
 
 }  // namespace
