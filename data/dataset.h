@@ -1,6 +1,7 @@
 // Several shards as one row of training windows. Window w holds T + 1 tokens (inputs and targets
-// overlap by one); windows follow each other with stride T and do not cross shards, whose last
-// (tokens - 1) % T + 1 tokens therefore only serve evaluation by document.
+// overlap by one); windows follow each other with stride T and do not cross shards. What is left at
+// the end of a shard, (tokens - 1) % T + 1 tokens, is no window of training; evaluation has it as a
+// shorter one, a "piece".
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ struct DatasetConfig {
   int64_t seq_len = 0;                             // T >= 1
   int64_t vocab_size = 0;                          // the model's: every token must be below it
   std::optional<int32_t> document_delimiter = {};  // llm.c shards only, see Shard
-  bool verify = true;  // checksums and tokens too: Shard::verify(); else the structure alone
+  bool verify = true;        // checksums and tokens too: Shard::verify(); else the structure alone
+  bool needs_window = true;  // false: evaluation, which has pieces
 };
 
 // The shards that `paths` stand for, opened unchecked (see Shard). Throws Error.
@@ -28,11 +30,11 @@ std::vector<Shard> open_shards(const std::vector<std::filesystem::path>& paths,
 class Dataset {
  public:
   // Throws Error when a shard is missing or damaged, when shards were written with different
-  // tokenizers, or when no shard is long enough for one window.
+  // tokenizers, or with needs_window when no shard is long enough for one window.
   explicit Dataset(const DatasetConfig& config);
   // The same with shards that are open already, in their order. Those that were opened unchecked
   // must be checked before any window or document is read.
-  Dataset(std::vector<Shard> shards, int64_t seq_len, int64_t vocab_size);
+  Dataset(std::vector<Shard> shards, int64_t seq_len, int64_t vocab_size, bool needs_window);
 
   const std::vector<Shard>& shards() const { return shards_; }
   uint64_t windows() const { return first_window_.back(); }
@@ -46,12 +48,27 @@ class Dataset {
   // [starts[t], t] only. Thread-safe. Throws Error on a token outside the vocabulary.
   void read(uint64_t w, int32_t* tokens, int32_t* starts) const;
 
+  // The windows of each shard and then its tail, shard after shard: together they predict every
+  // token but the first of each shard, once.
+  struct Piece {
+    size_t shard;
+    int64_t begin;        // position of its first token in the shard
+    int64_t predictions;  // 1 .. T
+  };
+  int64_t pieces() const { return first_piece_.back(); }
+  Piece piece(int64_t i) const;
+  // Likewise: tokens (predictions + 1), starts (predictions) or null.
+  void read(const Piece& piece, int32_t* tokens, int32_t* starts) const;
+  int64_t predictable() const;  // by all pieces
+
   int64_t documents() const { return first_document_.back(); }
-  std::vector<int32_t> document(int64_t d) const;
+  int64_t document_size(int64_t d) const;
+  std::vector<int32_t> document(int64_t d, int64_t most = INT64_MAX) const;  // its first `most`
 
  private:
   std::vector<Shard> shards_;
   std::vector<uint64_t> first_window_;   // per shard, and the total
+  std::vector<int64_t> first_piece_;     // likewise
   std::vector<int64_t> first_document_;  // likewise
   std::string tokenizer_hash_;
   int64_t seq_len_, vocab_size_;

@@ -24,8 +24,24 @@ struct Arguments {
   std::string tokenizer, mode = "windows", compute = "run", device = "auto";
   int64_t seq_len = 0, micro_batch = 0, limit = 0;
   int threads = 0;
-  bool json = false, no_verify = false;
+  bool json = false, no_verify = false, no_bos = false;
 };
+
+// What ends a document in `data`, as far as the shards or the tokenizer tell; -1: unknown or
+// nothing.
+int32_t eos_of(const RunData& data) {
+  for (const Shard& shard : data.val->shards())
+    if (shard.info()) return shard.info()->eos_id;
+  return data.tokenizer ? data.tokenizer->eos_id() : -1;
+}
+
+nlohmann::json known_or_null(bool known, double value) {
+  return known ? nlohmann::json(value) : nlohmann::json();
+}
+
+nlohmann::json known_or_null(CountFrom from) {
+  return name_of(from) ? nlohmann::json(name_of(from)) : nlohmann::json();
+}
 
 void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator) {
   install_stop_signals();
@@ -62,9 +78,12 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
                                                : std::max<int64_t>(1, config.run.micro_batch),
                             .limit = arguments.limit,
                             .reset_documents = config.data.reset_documents,
-                            .token_bytes = data.token_bytes};
+                            .token_bytes = data.token_bytes,
+                            .text = data.val_text,
+                            .start = document_start(config, eos_of(data), arguments.no_bos)};
+  const bool windows = arguments.mode == "windows";
   const auto begin = std::chrono::steady_clock::now();
-  const auto result = arguments.mode == "windows"
+  const auto result = windows
                           ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
                           : evaluate_documents(*loaded.model, ctx, *data.val, config.data.seq_len,
                                                options, communicator);
@@ -72,31 +91,37 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   if (communicator.rank() != 0) return;
   const double seconds = seconds_since(begin);
   if (arguments.json) {
-    nlohmann::json out{{"checkpoint", loaded.folder.string()},
-                       {"step", loaded.state.step},
-                       {"mode", arguments.mode},
-                       {"seq_len", config.data.seq_len},
-                       {"compute", name_of(ctx.compute)},
-                       {"tokens", result->tokens},
-                       {"nats_per_token", result->loss()},
-                       {"bits_per_token", result->bits_per_token()},
-                       {"perplexity", result->perplexity()},
-                       {"bytes", result->bytes},
-                       {"bits_per_byte", result->bytes > 0 ? nlohmann::json(result->bits_per_byte())
+    nlohmann::json out{
+        {"checkpoint", loaded.folder.string()},
+        {"step", loaded.state.step},
+        {"mode", arguments.mode},
+        {"seq_len", config.data.seq_len},
+        {"compute", name_of(ctx.compute)},
+        {"document_start", windows ? "as it stands in the shard" : options.start.text},
+        {"bos_token", !windows && options.start.token >= 0 ? nlohmann::json(options.start.token)
                                                            : nlohmann::json()},
-                       {"ranks", communicator.world_size()},
-                       {"seconds", seconds}};
+        {"tokens", result->tokens},
+        {"predictable_tokens", result->predictable},
+        {"nats_per_token", result->loss()},
+        {"bits_per_token", result->bits_per_token()},
+        {"perplexity", result->perplexity()},
+        {"bytes", result->bytes},
+        {"bytes_from", known_or_null(result->bytes_from)},
+        {"bits_per_byte", known_or_null(result->bytes > 0, result->bits_per_byte())},
+        {"words", result->words},
+        {"words_from", known_or_null(result->words_from)},
+        {"perplexity_per_word", known_or_null(result->words > 0, result->perplexity_per_word())},
+        {"ranks", communicator.world_size()},
+        {"seconds", seconds}};
     fmt::print("{}\n", out.dump());
     return;
   }
-  fmt::print("{} (step {}), {} tokens in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,
-             result->tokens, seconds,
-             arguments.mode == "windows" ? fmt::format("windows of {}", config.data.seq_len)
-                                         : "whole documents");
-  fmt::print("perplexity {:.4f}   nats/token {:.5f}   bits/token {:.5f}   bits/byte {}\n",
-             result->perplexity(), result->loss(), result->bits_per_token(),
-             result->bytes > 0 ? fmt::format("{:.5f}", result->bits_per_byte())
-                               : "unknown (name --tokenizer)");
+  fmt::print("{} (step {}), {} in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,
+             describe_scored(*result), seconds,
+             windows ? fmt::format("windows of {}", config.data.seq_len)
+                     : fmt::format("whole documents; one begins so: {}", options.start.text));
+  fmt::print("perplexity {:.4f}, nats/token {:.5f}, bits/token {:.5f}, {}\n", result->perplexity(),
+             result->loss(), result->bits_per_token(), describe_text_figures(*result));
 }
 
 }  // namespace
@@ -116,10 +141,13 @@ void add_eval_command(CLI::App& app) {
                    "SentencePiece model, for bits per byte; default: the run's")
       ->check(not_empty());
   command
-      ->add_option("--mode", arguments->mode,
-                   "windows: pieces of seq_len tokens, each from an empty state, as in training; "
-                   "documents: whole "
-                   "documents with carried state")
+      ->add_option(
+          "--mode", arguments->mode,
+          "windows: pieces of seq_len tokens, each from an empty state, as in training, and "
+          "the shorter tail of each shard; documents: whole documents with carried state, "
+          "each after the EOS that stands before it in training (not with "
+          "data.reset_documents, where a document begins in an empty state; llm.c shards: "
+          "with data.document_delimiter)")
       ->check(one_of({"windows", "documents"}))
       ->capture_default_str();
   command->add_option("--seq-len", arguments->seq_len, "Window length; default: the run's")
@@ -143,6 +171,8 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--threads", arguments->threads, "Threads per rank; 0: all cores of the rank")
       ->check(integer_in(0, 4096))
       ->capture_default_str();
+  command->add_flag("--no-bos", arguments->no_bos,
+                    "Documents: put nothing before them; their first token is not scored");
   command->add_flag("--no-verify", arguments->no_verify,
                     "Do not read all shards for their checksums first");
   command->add_flag("--json", arguments->json, "Print one JSON object");

@@ -11,6 +11,7 @@
 #include "data/tokenizer.h"
 #include "kernels/check.h"
 #include "train/commands.h"
+#include "train/document_start.h"
 #include "train/generate.h"
 #include "train/load_model.h"
 #include "train/mpi_session.h"
@@ -26,6 +27,7 @@ struct Options {
   std::vector<int32_t> ids;
   GenerateConfig generate;
   int threads = 0;
+  bool no_bos = false;
 };
 
 // The tokenizer that was asked for, or that of the run; none when the run had none.
@@ -41,15 +43,18 @@ std::optional<Tokenizer> open_tokenizer(const Options& options, const LoadedMode
   return tokenizer;
 }
 
-std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Tokenizer>& tokenizer) {
+std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Tokenizer>& tokenizer,
+                                const DocumentStart& start) {
   if (!options.ids.empty()) return options.ids;
   if (!tokenizer) {
     fail("the run had no tokenizer: give the prompt as token ids (--ids 17,4,99) or name a ",
          "tokenizer (--tokenizer FILE)");
   }
   std::vector<int32_t> ids = tokenizer->encode(options.prompt);
-  // Documents end with EOS in training, so an EOS is what stands before the first word of one.
-  if (ids.empty() && tokenizer->eos_id() >= 0) ids.push_back(tokenizer->eos_id());
+  if (start.put_before(ids)) ids.insert(ids.begin(), start.token);
+  // Something must stand before the first word; in training that is the end of another document.
+  if (ids.empty() && tokenizer->eos_id() >= 0 && !options.no_bos)
+    ids.push_back(tokenizer->eos_id());
   return ids;
 }
 
@@ -67,9 +72,12 @@ void run(const Options& options) {
     config.vocab = tokenizer->vocab_size();
     config.stop = tokenizer->eos_id();
   }
-  const std::vector<int32_t> prompt = prompt_ids(options, tokenizer);
-  fmt::print(stderr, "{} (step {}), {} prompt tokens\n", loaded.folder.native(), loaded.state.step,
-             prompt.size());
+  const DocumentStart start =
+      document_start(loaded.config, tokenizer ? tokenizer->eos_id() : -1, options.no_bos);
+  const std::vector<int32_t> prompt = prompt_ids(options, tokenizer, start);
+  fmt::print(stderr, "{} (step {}), {} prompt tokens{}\n", loaded.folder.native(),
+             loaded.state.step, prompt.size(),
+             options.ids.empty() ? "; the text begins so: " + start.text : "");
 
   std::optional<StreamDecoder> decoder;
   if (tokenizer) decoder.emplace(*tokenizer);
@@ -104,11 +112,17 @@ void add_generate_command(CLI::App& app) {
       ->required()
       ->check(not_empty());
   CLI::Option* prompt = command->add_option("--prompt", options->prompt,
-                                            "text to continue (default: a new document)");
-  command->add_option("--ids", options->ids, "the prompt as token ids, separated by commas")
+                                            "text to continue, the beginning of a document: as in "
+                                            "training after EOS, see --no-bos (default: a new "
+                                            "document)");
+  command
+      ->add_option("--ids", options->ids,
+                   "the prompt as token ids, separated by commas; nothing is put before them")
       ->delimiter(',')
       ->check(integer_in(0, INT32_MAX))
       ->excludes(prompt);
+  command->add_flag("--no-bos", options->no_bos,
+                    "put nothing before the prompt: it is from the middle of a document");
   command->add_option("--tokens", generate.max_tokens, "most tokens to generate")
       ->check(integer_in(1))
       ->capture_default_str();

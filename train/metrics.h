@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -27,7 +28,7 @@ struct StepReport {
   int64_t skipped = 0;  // non-finite steps since the start of the run
 };
 
-using MetricValue = std::variant<int64_t, double, std::string>;
+using MetricValue = std::variant<int64_t, double, std::string, std::nullptr_t>;  // null: unknown
 struct Metric {
   std::string key;
   MetricValue value;

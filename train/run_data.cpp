@@ -17,9 +17,11 @@ std::vector<Shard> open_named(const std::vector<std::string>& paths, const Confi
   return open_shards({paths.begin(), paths.end()}, delimiter);
 }
 
-std::unique_ptr<Dataset> dataset_of(std::vector<Shard> shards, const Config& config) {
+std::unique_ptr<Dataset> dataset_of(std::vector<Shard> shards, const Config& config,
+                                    bool needs_window) {
   if (shards.empty()) return nullptr;
-  return std::make_unique<Dataset>(std::move(shards), config.data.seq_len, config.model.vocab_size);
+  return std::make_unique<Dataset>(std::move(shards), config.data.seq_len, config.model.vocab_size,
+                                   needs_window);
 }
 
 void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run,
@@ -60,8 +62,8 @@ RunData open_headers(Config& config) {
   }
   if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, config.model.vocab_size);
   config.model.validate();
-  run.train = dataset_of(std::move(train), config);
-  run.val = dataset_of(std::move(val), config);
+  run.train = dataset_of(std::move(train), config, /*needs_window=*/true);
+  run.val = dataset_of(std::move(val), config, /*needs_window=*/false);
   require_same_tokenizer(run.train.get(), "data.train", run, config);
   require_same_tokenizer(run.val.get(), "data.val", run, config);
   return run;
@@ -131,6 +133,7 @@ RunData open_data(Config& config, VerifyOptions verify, Communicator& communicat
     });
     run.fingerprint = broadcast_text(communicator, std::move(run.fingerprint), 0);
   }
+  if (run.val) run.val_text = text_counts(*run.val, run.tokenizer.get());
   return run;
 }
 

@@ -9,6 +9,7 @@
 #include "data/loader.h"
 #include "data/tokenizer.h"
 #include "train/config.h"
+#include "train/text_counts.h"
 #include "train/verify_data.h"
 
 namespace rodimus {
@@ -17,13 +18,15 @@ struct RunData {
   std::unique_ptr<Dataset> train, val;   // null when the configuration names none
   std::unique_ptr<Tokenizer> tokenizer;  // null without data.tokenizer
   std::vector<int32_t> token_bytes;      // bytes of text per token, empty without a tokenizer
+  TextCounts val_text;                   // of the text of val
   std::string fingerprint;               // data_fingerprint() of train, empty without it
 };
 
 // Opens what config.data names. Sets config.model.vocab_size from tokenizer or shards where it is
 // 0. Collective: the ranks share what reads the shards (verify_data.h; config.data.verify decides
 // VerifyOptions::read). Throws SharedError: shards made with another tokenizer, a vocabulary larger
-// than the model's, windows longer than the data, and what Dataset and verify_shards() find.
+// than the model's, windows longer than the training data, and what Dataset and verify_shards()
+// find.
 RunData open_data(Config& config, VerifyOptions verify, Communicator& communicator);
 
 // Hash of the tokenizer, or what the shards say of it; "" when nobody knows.

@@ -32,16 +32,23 @@ void RunReport::step(const StepReport& report, bool skipped, bool show) {
 
 void RunReport::evaluation(int64_t step, const EvalResult& result) {
   if (!leads_) return;
+  const auto from = [](CountFrom source) {
+    return name_of(source) ? MetricValue(std::string(name_of(source))) : MetricValue(nullptr);
+  };
   metrics_->write("eval", step,
                   {{"loss", result.loss()},
                    {"perplexity", result.perplexity()},
                    {"bits_per_byte", result.bits_per_byte()},
-                   {"tokens", result.tokens}});
+                   {"bytes_from", from(result.bytes_from)},
+                   {"perplexity_per_word", result.perplexity_per_word()},
+                   {"words_from", from(result.words_from)},
+                   {"tokens", result.tokens},
+                   {"predictable_tokens", result.predictable}});
   const TensorBoardWriter::Scalar scalar{"val/loss", static_cast<float>(result.loss())};
   board_->write(step, std::span(&scalar, 1));
   note(concat("step ", step, ": validation loss ", result.loss(), ", perplexity ",
-              result.perplexity(),
-              result.bytes > 0 ? concat(", bits per byte ", result.bits_per_byte()) : ""));
+              result.perplexity(), ", ", describe_text_figures(result), ", ",
+              describe_scored(result)));
 }
 
 void RunReport::left_out(const LeftOut& part) {

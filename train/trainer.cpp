@@ -84,6 +84,8 @@ Trainer::Trainer(Config config, const Place& place, const std::string& place_tex
       {.memory = std::filesystem::path(config_.run.output) / kVerifiedFile, .remember = true},
       communicator_);
   together(communicator_, [&] {
+    if (data_.val && data_.val->predictable() == 0)
+      fail("data.val: there is nothing to predict; no shard holds two tokens");
     model_ = std::make_unique<Model>(config_.model, ctx_.exec, ctx_.compute, /*grads=*/true);
     optimizer_ = std::make_unique<AdamW>(ctx_.exec, model_->parameters(), config_.optimizer);
     loader_ = std::make_unique<Loader>(
@@ -295,7 +297,8 @@ bool Trainer::evaluate() {
   const EvalOptions options{.micro_batch = config_.run.micro_batch,
                             .limit = config_.run.eval_windows,
                             .reset_documents = config_.data.reset_documents,
-                            .token_bytes = data_.token_bytes};
+                            .token_bytes = data_.token_bytes,
+                            .text = data_.val_text};
   const auto result = evaluate_windows(*model_, ctx_, *data_.val, options, communicator_);
   if (!result) return false;
   state_.evaluated_step = state_.step;

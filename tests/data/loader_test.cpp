@@ -112,6 +112,45 @@ TEST(Dataset, MistakesAreErrors) {
   expect_error([] { Dataset({.paths = {}, .seq_len = 4, .vocab_size = 9}); }, {"list of shards"});
 }
 
+// Each token but the first of its shard is the last of one prediction, also where a shard is
+// shorter than a window or holds one token.
+TEST(Dataset, PiecesPredictEveryTokenOnce) {
+  Corpus corpus;
+  counting_shard(corpus.folder / "d", 4000, {1});
+  for (const int64_t T : {1, 2, 4, 7, 32, 100}) {
+    SCOPED_TRACE(T);
+    const Dataset dataset({.paths = {corpus.folder.path()},
+                           .seq_len = T,
+                           .vocab_size = 10000,
+                           .needs_window = false});
+    std::vector<int32_t> seen, want;
+    for (const Shard& shard : dataset.shards()) {
+      std::vector<int32_t> tokens(static_cast<size_t>(shard.tokens()));
+      shard.read(0, shard.tokens(), 10000, tokens.data());
+      want.insert(want.end(), tokens.begin() + 1, tokens.end());
+    }
+    uint64_t whole = 0;
+    for (int64_t i = 0; i < dataset.pieces(); ++i) {
+      const Dataset::Piece piece = dataset.piece(i);
+      ASSERT_GE(piece.predictions, 1);
+      ASSERT_LE(piece.predictions, T);
+      std::vector<int32_t> tokens(static_cast<size_t>(piece.predictions + 1));
+      std::vector<int32_t> starts(static_cast<size_t>(piece.predictions));
+      dataset.read(piece, tokens.data(), starts.data());
+      if (piece.predictions == T) {
+        std::vector<int32_t> window(tokens.size()), window_starts(starts.size());
+        dataset.read(whole++, window.data(), window_starts.data());
+        EXPECT_EQ(tokens, window);
+        EXPECT_EQ(starts, window_starts);
+      }
+      seen.insert(seen.end(), tokens.begin() + 1, tokens.end());
+    }
+    EXPECT_EQ(seen, want);
+    EXPECT_EQ(whole, dataset.windows());
+    EXPECT_EQ(dataset.predictable(), static_cast<int64_t>(want.size()));
+  }
+}
+
 TEST(Dataset, BadTokenIsFoundWhenReadWithoutVerification) {
   const Corpus corpus;
   const Dataset dataset(

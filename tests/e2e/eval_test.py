@@ -1,9 +1,10 @@
 """Evaluation, checkpoints as other programs see them, and the commands that read checkpoints."""
 import json
 import math
+import struct
 import unittest
 
-from support import VOCAB, Case, metrics, parameters, run
+from support import VOCAB, Case, metrics, parameters, run, tokens, write_shard
 
 
 class Eval(Case):
@@ -15,6 +16,9 @@ class Eval(Case):
         for line in metrics(output, "eval")[-3:]:
             result = self.evaluate(2, output / f"step_{line['step']:08d}")
             self.assertEqual(result["tokens"], line["tokens"])
+            # The windows of the shard and its tail.
+            self.assertEqual(result["tokens"], 699)
+            self.assertEqual((result["predictable_tokens"], line["predictable_tokens"]), (699, 699))
             self.assertAlmostEqual(result["perplexity"], line["perplexity"], delta=1e-6 * line["perplexity"])
             self.assertAlmostEqual(math.exp(result["nats_per_token"]), result["perplexity"], delta=1e-9 * VOCAB)
             self.assertAlmostEqual(result["bits_per_token"], result["nats_per_token"] / math.log(2), places=9)
@@ -44,6 +48,35 @@ class Eval(Case):
                                        delta=1e-6 * want["nats_per_token"], msg=f"{mode}, {ranks} ranks")
         # Every token of a document but its first is predicted.
         self.assertEqual(want["tokens"], 700 - 9)
+
+    def test_shards_shorter_than_a_window_and_tails(self):
+        """Every token but the first of each shard is scored, in both modes, by any number of ranks."""
+        output = self.train("run")
+        sizes = (5, 1, 40, 2, 32, 33)
+        for i, size in enumerate(sizes):
+            write_shard(self.folder / f"short/{i}", [tokens(size, 50 + i)])
+        want = sum(sizes) - len(sizes)
+        for mode in ("windows", "documents"):
+            results = [self.evaluate(ranks, output, "--data", self.folder / "short", "--mode", mode, "--micro-batch", batch)
+                       for ranks, batch in ((0, 1), (1, 4), (3, 2))]
+            for result in results:
+                self.assertEqual((result["tokens"], result["predictable_tokens"]), (want, want))
+                self.assertAlmostEqual(result["nats_per_token"], results[0]["nats_per_token"], delta=1e-6 * 5)
+            self.assertIn(f"{want} of {want} predictable tokens scored",
+                          run(0, "eval", "--checkpoint", output, "--data", self.folder / "short", "--mode", mode).stdout)
+            limited = self.evaluate(2, output, "--data", self.folder / "short", "--mode", mode, "--limit", 1)
+            self.assertEqual((limited["tokens"], limited["predictable_tokens"]), (4, want))
+        # Nothing is known of their text.
+        for key in ("bytes_from", "bits_per_byte", "words_from", "perplexity_per_word", "bos_token"):
+            self.assertIsNone(result[key], key)
+        self.assertIn("no EOS is known", result["document_start"])
+        one = run(0, "eval", "--checkpoint", output, "--data", self.folder / "short/1", check=False)
+        self.assertEqual(one.returncode, 1)
+        self.assertIn("nothing to predict", one.stderr)
+        # Training says so before its first step.
+        path = self.config("none", data__val=f'["{self.folder}/short/1"]')
+        refused = run(0, "train", path, *self.overrides, check=False)
+        self.assertIn("data.val: there is nothing to predict", refused.stderr)
 
     def test_h5py_sees_whole_tensors_of_three_ranks(self):
         three, one = self.train("three", ranks=3), self.train("one", ranks=1)
@@ -84,6 +117,7 @@ class Eval(Case):
         self.assertGreater(result["bytes"], result["tokens"] / 2)
         self.assertAlmostEqual(result["bits_per_byte"],
                                result["bits_per_token"] * result["tokens"] / result["bytes"], places=9)
+        self.document_begins_after_eos(output, data)
         for thing in (output, data, data / "tokenizer.model", path):
             self.assertEqual(run(0, "inspect", thing).returncode, 0)
 
@@ -104,6 +138,42 @@ class Eval(Case):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("--tokenizer", refused.stderr)
         self.assertEqual(run(0, *words, "--tokenizer", self.folder / "kept.model").stdout, first.stdout)
+
+    def document_begins_after_eos(self, output, data):
+        info = json.loads((data / "val.json").read_text())
+        eos = info["eos_id"]
+        result = self.evaluate(2, output, "--mode", "documents")
+        self.assertEqual(result["bos_token"], eos)
+        self.assertEqual((result["tokens"], result["predictable_tokens"]), (info["tokens"], info["tokens"]))
+        self.assertEqual((result["bytes"], result["words"]), (info["text_bytes"], info["text_words"]))
+        self.assertEqual((result["bytes_from"], result["words_from"]), ("text", "text"))
+        self.assertAlmostEqual(math.log(result["perplexity_per_word"]),
+                               result["nats_per_token"] * result["tokens"] / info["text_words"], places=9)
+        bare = self.evaluate(0, output, "--mode", "documents", "--no-bos")
+        self.assertIsNone(bare["bos_token"])
+        self.assertEqual(bare["tokens"], info["tokens"] - info["documents"])
+        self.assertEqual((bare["bytes_from"], bare["words_from"]), ("tokenizer", "estimate"))
+
+        # The prompt as the tokenizer has it, which is the first document of a shard.
+        (self.folder / "prompt").mkdir()
+        for i in range(2):
+            (self.folder / "prompt" / f"{i}.txt").write_text("line 3 of")
+        run(0, "tokenize", "--input", self.folder / "prompt", "--tokenizer", data / "tokenizer.model", "--val-fraction", 0,
+            "--out", self.folder / "ids")
+        content = (self.folder / "ids/train.bin").read_bytes()
+        ids = list(struct.unpack(f"<{len(content) // 2}H", content))
+        ids = ids[:ids.index(eos)]
+        greedy = ("generate", "--checkpoint", output, "--tokens", 8, "--temperature", 0)
+
+        def after(words):
+            return run(0, *greedy, "--ids", ",".join(map(str, words))).stdout
+        self.assertNotEqual(after(ids), "")
+        with_eos = run(0, *greedy, "--prompt", "line 3 of")
+        self.assertEqual(with_eos.stdout, "line 3 of" + after([eos, *ids]))
+        self.assertIn(f"{len(ids) + 1} prompt tokens; the text begins so: after EOS (token {eos})", with_eos.stderr)
+        without = run(0, *greedy, "--prompt", "line 3 of", "--no-bos")
+        self.assertEqual(without.stdout, "line 3 of" + after(ids))
+        self.assertIn(f"{len(ids)} prompt tokens", without.stderr)
 
 
 if __name__ == "__main__":

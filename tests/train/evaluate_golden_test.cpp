@@ -34,25 +34,30 @@ class EvaluateGolden : public ::testing::TestWithParam<std::filesystem::path> {
 
   // One shard per row, as windows run through all documents of a shard.
   void write_shards() {
-    const std::vector<int32_t> ids = golden_.i32("input_ids");
+    for (int64_t b = 0; b < shape_[0]; ++b)
+      shards_.push_back(write_shard("row" + std::to_string(b), row(b)));
+  }
+  std::filesystem::path write_shard(const std::string& name, std::span<const int32_t> tokens) {
     ShardInfo info;
     info.vocab_size = static_cast<int64_t>(golden_.number("vocab_size"));
-    for (int64_t b = 0; b < shape_[0]; ++b) {
-      const auto prefix = folder_.path() / ("row" + std::to_string(b));
-      ShardWriter writer(prefix, info);
-      writer.add_document(std::span(ids).subspan(static_cast<size_t>(b * shape_[1]),
-                                                 static_cast<size_t>(shape_[1])),
-                          0);
-      writer.close();
-      writer.publish();
-      shards_.push_back(prefix);
-    }
+    const auto prefix = folder_.path() / name;
+    ShardWriter writer(prefix, info);
+    writer.add_document(tokens, 0);
+    writer.close();
+    writer.publish();
+    return prefix;
+  }
+  std::vector<int32_t> row(int64_t b) const {
+    const std::vector<int32_t> ids = golden_.i32("input_ids");
+    return {ids.begin() + b * shape_[1], ids.begin() + (b + 1) * shape_[1]};
   }
 
-  Dataset data() const {
-    return Dataset({.paths = shards_,
-                    .seq_len = shape_[1] - 1,
-                    .vocab_size = loaded_.config.model.vocab_size});
+  Dataset data(int64_t seq_len = 0) const { return data(shards_, seq_len); }
+  Dataset data(const std::vector<std::filesystem::path>& shards, int64_t seq_len) const {
+    return Dataset({.paths = shards,
+                    .seq_len = seq_len > 0 ? seq_len : shape_[1] - 1,
+                    .vocab_size = loaded_.config.model.vocab_size,
+                    .needs_window = false});
   }
 
   void expect_golden(const std::optional<EvalResult>& result) const {
@@ -84,6 +89,60 @@ TEST_P(EvaluateGolden, DocumentsWithCarriedStateInAnyPieces) {
     SCOPED_TRACE(concat("pieces of ", chunk));
     expect_golden(evaluate_documents(*loaded_.model, ctx_, data(), chunk, {}, *communicator_));
   }
+}
+
+// Shards shorter than a window are tails, whole.
+TEST_P(EvaluateGolden, ShardsShorterThanAWindow) {
+  const auto result = evaluate_windows(*loaded_.model, ctx_, data(shape_[1] + 5),
+                                       {.micro_batch = 3}, *communicator_);
+  expect_golden(result);
+  EXPECT_EQ(result->predictable, result->tokens);
+}
+
+// The windows of a shard and its tail are what they are as shards of their own.
+TEST_P(EvaluateGolden, TheTailIsScoredAsAShorterWindow) {
+  const std::vector<int32_t> tokens = row(0);
+  const int64_t T = shape_[1] * 2 / 5;  // two windows and a tail
+  std::vector<std::filesystem::path> parts;
+  for (int64_t at = 0; at < shape_[1] - 1; at += T) {
+    const int64_t end = std::min(at + T + 1, shape_[1]);
+    parts.push_back(
+        write_shard("part" + std::to_string(at), {tokens.begin() + at, tokens.begin() + end}));
+  }
+  ASSERT_EQ(parts.size(), 3u);
+  const auto want = evaluate_documents(*loaded_.model, ctx_, data(parts, T), T, {}, *communicator_);
+  for (const int64_t micro_batch : {1, 100}) {
+    const auto got = evaluate_windows(*loaded_.model, ctx_, data({shards_[0]}, T),
+                                      {.micro_batch = micro_batch}, *communicator_);
+    EXPECT_EQ(got->tokens, shape_[1] - 1);
+    EXPECT_EQ(got->predictable, shape_[1] - 1);
+    EXPECT_NEAR(got->nats, want->nats, 1e-6 * want->nats);
+  }
+  const auto limited = evaluate_windows(*loaded_.model, ctx_, data({shards_[0]}, T),
+                                        {.micro_batch = 1, .limit = 2}, *communicator_);
+  EXPECT_EQ(limited->tokens, 2 * T);
+  EXPECT_EQ(limited->predictable, shape_[1] - 1);
+}
+
+// A document without its first token, begun with that token.
+TEST_P(EvaluateGolden, ATokenIsPutBeforeDocuments) {
+  const std::vector<int32_t> tokens = row(0);
+  const Dataset whole = data({shards_[0]}, 16);
+  const Dataset rest = data({write_shard("rest", {tokens.begin() + 1, tokens.end()})}, 16);
+  const auto score = [&](const Dataset& dataset, const DocumentStart& start) {
+    return *evaluate_documents(*loaded_.model, ctx_, dataset, 16, {.start = start}, *communicator_);
+  };
+  const EvalResult want = score(whole, {});
+  const EvalResult put = score(rest, {.token = tokens[0]});
+  EXPECT_EQ(put.nats, want.nats);
+  EXPECT_EQ(put.tokens, shape_[1] - 1);
+  EXPECT_EQ(put.predictable, shape_[1] - 1);
+  // It stands there already.
+  const EvalResult there = score(whole, {.token = tokens[0], .may_be_there = true});
+  EXPECT_EQ(there.nats, want.nats);
+  EXPECT_EQ(there.predictable, shape_[1] - 1);
+  // An EOS before a document that begins with EOS is another one.
+  EXPECT_EQ(score(whole, {.token = tokens[0]}).tokens, shape_[1]);
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, EvaluateGolden, ::testing::ValuesIn(golden_files("models", "")),
