@@ -1,6 +1,9 @@
 # The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
 #
-#   RODIMUS_CUDA = AUTO | ON | OFF   AUTO, the default: on when a CUDA toolkit (12.8 or later) and NCCL are found.
+#   RODIMUS_CUDA = AUTO | ON | OFF | EMULATED
+#     AUTO, the default: on when a CUDA toolkit (12.8 or later) and NCCL are found. EMULATED, for tests under
+#     sanitizers and without optimisation: as ON, but every program is linked with the emulated kernels and
+#     the fake runtime, and nvcc compiles nothing.
 #
 # Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
 # scripts/setup.sh --cuda, with NCCL), /usr/local/cuda; NCCL as FindNCCL.cmake says. Sets
@@ -9,10 +12,10 @@
 #   RODIMUS_CUDA_INCLUDE    the toolkit's headers
 #   RODIMUS_NVCC            the compiler
 # and defines rodimus_cuda_sources, rodimus_cuda_resource_test, rodimus_simt_library and rodimus_simt_test.
-set(RODIMUS_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON or OFF")
-set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF)
-if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF)$")
-  message(FATAL_ERROR "RODIMUS_CUDA is '${RODIMUS_CUDA}', expected AUTO, ON or OFF")
+set(RODIMUS_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (when nvcc is found), ON, OFF or EMULATED")
+set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
+if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF|EMULATED)$")
+  message(FATAL_ERROR "RODIMUS_CUDA is '${RODIMUS_CUDA}', expected AUTO, ON, OFF or EMULATED")
 endif()
 # SASS for A100, H100 and B200, and PTX of the newest for what comes after.
 set(RODIMUS_CUDA_ARCHITECTURES "80-real;90-real;100" CACHE STRING "GPU architectures, as in CMAKE_CUDA_ARCHITECTURES")
@@ -56,8 +59,8 @@ package for this toolkit (python3 -m pip install --target DIR nvidia-nccl-cu13; 
   if(NOT missing)
     set(RODIMUS_HAS_CUDA ON)
     message(STATUS "CUDA: on, ${RODIMUS_NVCC}, for ${RODIMUS_CUDA_ARCHITECTURES}; NCCL ${NCCL_VERSION}, ${NCCL_LIBRARY}")
-  elseif(RODIMUS_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "RODIMUS_CUDA=ON, but ${missing}")
+  elseif(RODIMUS_CUDA MATCHES "^(ON|EMULATED)$")
+    message(FATAL_ERROR "RODIMUS_CUDA=${RODIMUS_CUDA}, but ${missing}")
   else()
     message(STATUS "CUDA: off, ${missing}")
   endif()
@@ -81,6 +84,8 @@ if(RODIMUS_HAS_CUDA)
     else()
       message(FATAL_ERROR "Boost.Context not found; the tests of the CUDA kernels need it: run scripts/setup.sh")
     endif()
+  elseif(RODIMUS_CUDA STREQUAL "EMULATED")
+    message(FATAL_ERROR "RODIMUS_CUDA=EMULATED needs RODIMUS_BUILD_TESTS=ON: the emulator is one of the tests' tools")
   endif()
 endif()
 
@@ -154,7 +159,7 @@ function(rodimus_simt_test path library)
       add_executable(${name}${suffix} ${CMAKE_SOURCE_DIR}/tests/${path}.cpp)
       target_link_libraries(${name}${suffix} PRIVATE rodimus_machine ${library}${suffix} rodimus_test_support
         GTest::gtest_main ${arg_UNPARSED_ARGUMENTS})
-      target_compile_options(${name}${suffix} PRIVATE -O1 -ffp-contract=off)
+      target_compile_options(${name}${suffix} PRIVATE ${RODIMUS_TEST_OPTIONS})
       add_test(NAME ${path}${suffix} COMMAND ${name}${suffix})
       set_tests_properties(${path}${suffix} PROPERTIES TIMEOUT 300)
     endif()
