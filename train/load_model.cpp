@@ -73,15 +73,25 @@ void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBu
   refresh_low(exec, buffers);
 }
 
+Config config_of(const CheckpointReader& checkpoint) {
+  return parse_config(checkpoint.state().config_toml,
+                      "configuration in " + checkpoint.folder().string(), {});
+}
+
+fs::path run_folder_of(const fs::path& step_folder) {
+  std::error_code ignored;
+  const fs::path whole = fs::weakly_canonical(step_folder, ignored);
+  return (whole.has_filename() ? whole : whole.parent_path()).parent_path();
+}
+
 std::string find_tokenizer(const std::string& given, const LoadedModel& loaded) {
   if (!given.empty()) return given;
   std::error_code ignored;
-  const fs::path folder = fs::absolute(loaded.folder, ignored).lexically_normal();
-  const fs::path copy =
-      (folder.has_filename() ? folder : folder.parent_path()).parent_path() / kRunTokenizer;
-  if (fs::exists(copy, ignored)) return copy.string();
+  const fs::path copy = run_folder_of(loaded.folder) / kRunTokenizer;
   const std::string& file = loaded.config.data.tokenizer;
-  if (!file.empty() && !fs::exists(file, ignored)) {
+  if (file.empty()) return "";
+  if (fs::exists(copy, ignored)) return copy.string();
+  if (!fs::exists(file, ignored)) {
     fail("the run used the tokenizer ", file, ", which is neither there nor in ", copy.native(),
          "; name it with --tokenizer");
   }
@@ -94,8 +104,7 @@ LoadedModel load_model(const fs::path& path, Exec& exec, const std::string& comp
   loaded.folder = find_checkpoint(path, problems);
   const CheckpointReader reader(loaded.folder);
   loaded.state = reader.state();
-  loaded.config =
-      parse_config(loaded.state.config_toml, "configuration in " + loaded.folder.native(), {});
+  loaded.config = config_of(reader);
   const Device device = device_of(exec);
   const std::string trained = loaded.config.run.compute;
   loaded.compute = resolve_compute(compute == "run" ? trained : compute, device);

@@ -29,6 +29,12 @@ void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::strin
 // or of another shape, and when a parameter is NaN or infinite.
 void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);
 
+// The configuration of the run that wrote `checkpoint`.
+Config config_of(const CheckpointReader& checkpoint);
+
+// The run folder that a step folder lies in, however its path is written ("step_1/", ".").
+std::filesystem::path run_folder_of(const std::filesystem::path& step_folder);
+
 struct LoadedModel {
   std::filesystem::path folder;
   TrainState state;

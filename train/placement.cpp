@@ -112,7 +112,6 @@ DType resolve_compute(const std::string& compute, Device device) {
 void resolve_for_device(Config& config, const Exec& exec) {
   config.run.compute = name_of(resolve_compute(config.run.compute, device_of(exec)));
   config.run.device = name_of(device_of(exec));
-  if (const Cpu* cpu = std::get_if<Cpu>(&exec)) config.run.threads = cpu->threads;
 }
 
 bool has_native_bf16(Device device) { return device == Device::cuda || cpu_multiplies_bf16(); }

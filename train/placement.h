@@ -39,8 +39,9 @@ std::string describe_device(const std::string& device, const Exec& exec);
 // it in hardware (GPUs do, CPUs with AVX512_BF16), f32 elsewhere.
 DType resolve_compute(const std::string& compute, Device device);
 
-// Puts what "auto" and 0 stand for on `exec` into run.compute, run.device and run.threads, so that
-// a checkpoint tells what the run was computed with.
+// Puts what "auto" stands for on `exec` into run.compute and run.device, so that a checkpoint tells
+// what the run was computed with. Threads stay as written: how many there are is a matter of each
+// machine (RunState::threads).
 void resolve_for_device(Config& config, const Exec& exec);
 
 // Whether the device multiplies bf16 in hardware.

@@ -16,24 +16,64 @@
 namespace rodimus {
 namespace {
 
-template <class T>
-void same(const char* key, const T& before, const T& now) {
+struct ModelValue {
+  std::string key, value;
+};
+
+// What the model computes with, defaults resolved.
+std::vector<ModelValue> values_of(const ModelConfig& c) {
+  std::vector<ModelValue> values;
+  const auto add = [&](const char* key, const auto& value) {
+    values.push_back({concat("model.", key), concat(value)});
+  };
+  add("block", c.plus() ? "rodimus_plus" : "rodimus");
+  add("vocab_size", c.vocab_size);
+  add("d_model", c.d_model);
+  add("n_layers", c.n_layers);
+  add("mem_size", c.mem_size);
+  add("conv_width", c.conv_width);
+  add("d_inner", c.d_inner());
+  add("gate_rank", c.rank());
+  add("tied", c.tied ? "true" : "false");
+  add("norm_eps", toml_number(c.norm_eps));
+  add("key_norm_eps", toml_number(c.key_norm_eps));
+  if (!c.plus()) return values;
+  add("n_heads", c.n_heads);
+  add("n_heads_k", c.n_heads_k);
+  add("n_heads_v", c.heads_v());
+  add("window", c.window == kFullWindow ? "\"full\"" : concat(c.window));
+  add("d_ff", c.d_ff());
+  add("rope_base", toml_number(c.rope_base));
+  return values;
+}
+
+// Those of `now` that are others, or not there, in `before`.
+struct Difference {
+  std::string key, before, now;
+};
+std::vector<Difference> differences(const std::vector<ModelValue>& before,
+                                    const std::vector<ModelValue>& now) {
+  std::vector<Difference> found;
+  for (const ModelValue& value : now) {
+    const auto same_key = [&](const ModelValue& other) { return other.key == value.key; };
+    const auto was = std::find_if(before.begin(), before.end(), same_key);
+    if (was != before.end() && was->value != value.value)
+      found.push_back({value.key, was->value, value.value});
+  }
+  return found;
+}
+
+void same(const char* key, const std::string& before, const std::string& now) {
   if (before == now) return;
   fail(key, " is ", now, ", but the checkpoint was written with ", before,
        "; set it back, or start a new run with another run.output");
 }
 
-std::string change(const ConfigField& is, const ConfigField& was) {
-  return concat(is.key(), " is ", is.toml_value(), ", was ", was.toml_value(),
-                " in the checkpoint");
+std::string change(const std::string& key, const std::string& was, const std::string& is) {
+  return concat(key, " is ", is, ", was ", was, " in the checkpoint");
 }
 
 }  // namespace
-
-Config config_of(const CheckpointReader& checkpoint) {
-  return parse_config(checkpoint.state().config_toml,
-                      (checkpoint.folder() / "checkpoint.h5").string(), {});
-}
 
 std::vector<std::string> keep_resolved(Config& now, const CheckpointReader& checkpoint,
                                        bool other_compute) {
@@ -77,11 +117,11 @@ RateChange rate_change(const Config& before, const Config& now, int64_t step) {
 std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint) {
   Config before = config_of(checkpoint), after = now;
   const auto old_fields = config_fields(before), new_fields = config_fields(after);
-  constexpr std::array<std::string_view, 5> kHarmless = {
-      "run.output", "run.peak_gflops", "run.log_every", "data.verify", "run.recompute"};
+  constexpr std::array<std::string_view, 6> kHarmless = {"run.output",      "run.threads",
+                                                         "run.peak_gflops", "run.log_every",
+                                                         "data.verify",     "run.recompute"};
   // These change the order of sums: other bits, the same numbers up to rounding.
-  constexpr std::array<std::string_view, 3> kRounding = {"run.threads", "run.micro_batch",
-                                                         "run.device"};
+  constexpr std::array<std::string_view, 2> kRounding = {"run.micro_batch", "run.device"};
   const auto among = [](const auto& keys, const std::string& key) {
     return std::find(keys.begin(), keys.end(), key) != keys.end();
   };
@@ -89,49 +129,27 @@ std::vector<std::string> changed_keys(const Config& now, const CheckpointReader&
   for (size_t i = 0; i < new_fields.size(); ++i) {
     const std::string key = new_fields[i].key();
     if (old_fields[i].toml_value() == new_fields[i].toml_value() || among(kHarmless, key)) continue;
-    lines.push_back(change(new_fields[i], old_fields[i]) +
+    lines.push_back(change(key, old_fields[i].toml_value(), new_fields[i].toml_value()) +
                     (among(kRounding, key) ? ": results may differ by rounding" : ""));
   }
   return lines;
 }
 
 std::vector<std::string> changed_model_keys(const Config& now, const CheckpointReader& checkpoint) {
-  Config before = config_of(checkpoint), after = now;
-  const auto old_fields = config_fields(before), new_fields = config_fields(after);
   std::vector<std::string> lines;
-  for (size_t i = 0; i < new_fields.size(); ++i) {
-    if (new_fields[i].section != "model") continue;
-    if (old_fields[i].toml_value() != new_fields[i].toml_value())
-      lines.push_back(change(new_fields[i], old_fields[i]));
-  }
+  const auto before = values_of(config_of(checkpoint).model);
+  for (const Difference& d : differences(before, values_of(now.model)))
+    lines.push_back(change(d.key, d.before, d.now));
   return lines;
 }
 
 void require_same_run(const Config& now, const CheckpointReader& checkpoint) {
   const Config before = config_of(checkpoint);
-  const ModelConfig &a = before.model, &b = now.model;
-  same("model.block", a.plus() ? "rodimus_plus" : "rodimus", b.plus() ? "rodimus_plus" : "rodimus");
-  same("model.vocab_size", a.vocab_size, b.vocab_size);
-  same("model.d_model", a.d_model, b.d_model);
-  same("model.n_layers", a.n_layers, b.n_layers);
-  same("model.mem_size", a.mem_size, b.mem_size);
-  same("model.conv_width", a.conv_width, b.conv_width);
-  same("model.d_inner", a.d_inner(), b.d_inner());
-  same("model.gate_rank", a.rank(), b.rank());
-  same("model.tied", a.tied, b.tied);
-  same("model.norm_eps", a.norm_eps, b.norm_eps);
-  same("model.key_norm_eps", a.key_norm_eps, b.key_norm_eps);
-  if (b.plus()) {
-    same("model.n_heads", a.n_heads, b.n_heads);
-    same("model.n_heads_k", a.n_heads_k, b.n_heads_k);
-    same("model.n_heads_v", a.heads_v(), b.heads_v());
-    same("model.window", a.window, b.window);
-    same("model.d_ff", a.d_ff(), b.d_ff());
-    same("model.rope_base", a.rope_base, b.rope_base);
-  }
-  same("run.seed", before.run.seed, now.run.seed);
-  same("data.seq_len", before.data.seq_len, now.data.seq_len);
-  same("data.shuffle", before.data.shuffle, now.data.shuffle);
+  for (const Difference& d : differences(values_of(before.model), values_of(now.model)))
+    same(d.key.c_str(), d.before, d.now);
+  same("run.seed", concat(before.run.seed), concat(now.run.seed));
+  same("data.seq_len", concat(before.data.seq_len), concat(now.data.seq_len));
+  same("data.shuffle", before.data.shuffle ? "true" : "false", now.data.shuffle ? "true" : "false");
 }
 
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,

@@ -26,9 +26,6 @@ struct RateChange {
 };
 RateChange rate_change(const Config& before, const Config& now, int64_t step);
 
-// The configuration that the run of `checkpoint` had.
-Config config_of(const CheckpointReader& checkpoint);
-
 // One line per key whose value differs from the checkpoint's, except those that cannot matter to
 // the result.
 std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint);

@@ -55,7 +55,6 @@ void RunReport::left_out(const LeftOut& part) {
   if (!leads_) return;
   note(concat("the data of ", part.steps, " steps is left out: samples ", part.from, " to ",
               part.to - 1));
-  // Belongs to the next step: a run that resumes before that one writes the line again.
   metrics_->write("left_out", part.step + 1,
                   {{"steps", part.steps},
                    {"from_sample", static_cast<int64_t>(part.from)},

@@ -1,6 +1,7 @@
 #include "train/run_start.h"
 
 #include <array>
+#include <optional>
 
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/folders.h"
@@ -14,6 +15,13 @@ namespace {
 namespace fs = std::filesystem;
 using Note = std::function<void(const std::string&)>;
 
+// The step in the name of a step folder; nothing for other paths.
+std::optional<int64_t> step_of(const fs::path& path) {
+  const fs::path folder = path.has_filename() ? path : path.parent_path();
+  const auto name = parse_step_folder(folder.filename().string());
+  return name ? std::optional(name->step) : std::nullopt;
+}
+
 void check_options(const StartOptions& options) {
   const bool named = options.resume != "auto" && options.resume != "none";
   if (options.resume.empty()) fail("--resume is empty: say auto, none or the path of a checkpoint");
@@ -22,9 +30,9 @@ void check_options(const StartOptions& options) {
   if (options.init_moments && options.init_from.empty())
     fail("--init-moments needs --init-from: it says what to begin with beside the parameters");
   if (options.skip_steps < 0) fail("--skip-steps ", options.skip_steps, ": must be 0 or more");
-  if (options.skip_steps > 0 && !named) {
-    fail("--skip-steps needs --resume PATH, the checkpoint before the data to leave out: under ",
-         "--resume ", options.resume, " each restart would leave out more");
+  if (options.skip_steps > 0 && !step_of(options.resume)) {
+    fail("--skip-steps needs --resume PATH, the folder step_... before the data to leave out: ",
+         "with --resume ", options.resume, " each restart would leave out more");
   }
 }
 
@@ -37,40 +45,51 @@ fs::path sound_checkpoint(const fs::path& path, const Note& note) {
   return found;
 }
 
-// Whether the run of `checkpoint` already left out the data of `steps` steps at `step`.
-bool left_out_before(const fs::path& checkpoint, int64_t step, int64_t steps) {
-  for (const LeftOut& part : run_state(CheckpointReader(checkpoint)).left_out)
-    if (part.step == step && part.steps == steps) return true;
-  return false;
-}
-
 RunStart resume_newest(const fs::path& output, const StartOptions& options, const Note& note) {
   const fs::path checkpoint = sound_checkpoint(output, note);
-  if (!options.init_from.empty() && run_state(CheckpointReader(checkpoint)).init_from.empty()) {
-    fail("--init-from: run.output = \"", output.native(),
-         "\" already holds checkpoints of a run that did not begin so; choose another run.output");
-  }
-  return {RunStart::From::resume, checkpoint};
+  if (options.init_from.empty()) return {RunStart::From::resume, checkpoint};
+  const RunState state = run_state(CheckpointReader(checkpoint));
+  const std::string wanted = named_for_init(options.init_from);
+  if (state.init_from == wanted && state.init_moments == options.init_moments)
+    return {RunStart::From::resume, checkpoint};
+  fail("--init-from ", wanted, options.init_moments ? " with" : " without",
+       " moments: run.output = \"", output.native(),
+       "\" holds checkpoints of a run that began with ",
+       state.init_from.empty()
+           ? "parameters of its own"
+           : concat(state.init_from, state.init_moments ? " and its" : ", without", " moments"),
+       "; choose another run.output, or leave --init-from out to resume that run");
 }
 
-RunStart resume_named(const fs::path& output, const std::optional<int64_t>& newest,
-                      const StartOptions& options, const Note& note) {
-  const fs::path checkpoint = sound_checkpoint(options.resume, note);
-  const int64_t step = CheckpointReader(checkpoint).state().step;
-  if (!newest || *newest <= step) return {RunStart::From::resume, checkpoint, options.skip_steps};
+// The newest sound checkpoint of `output` whose run left out the data of `steps` steps at `step`.
+std::optional<fs::path> left_out_before(const fs::path& output, int64_t step, int64_t steps) {
+  const auto newest = newest_sound_checkpoint(output, nullptr);
+  if (!newest) return {};
+  for (const LeftOut& part : run_state(CheckpointReader(*newest)).left_out)
+    if (part.step == step && part.steps == steps) return newest;
+  return {};
+}
 
-  // With later checkpoints in run.output the next automatic resume would go on from those.
-  if (options.skip_steps > 0) {
-    const fs::path later = sound_checkpoint(output, note);
-    if (left_out_before(later, step, options.skip_steps)) {
-      note(concat("the data of ", options.skip_steps, " steps was left out at step ", step,
-                  " already: resuming the newest checkpoint"));
-      return {RunStart::From::resume, later};
+RunStart resume_named(const fs::path& output, const std::vector<fs::path>& present,
+                      const StartOptions& options, const Note& note) {
+  // Looked for first: the named checkpoint may have been pruned since, or saved again.
+  if (options.skip_steps > 0 && !present.empty()) {
+    if (const auto newest = left_out_before(output, *step_of(options.resume), options.skip_steps)) {
+      note(concat("the data of ", options.skip_steps, " steps was left out before: resuming ",
+                  newest->native()));
+      return {RunStart::From::resume, *newest};
     }
   }
-  fail("--resume ", options.resume, " is at step ", step, ", but run.output = \"", output.native(),
-       "\" already holds step ", *newest,
-       "; choose another run.output, or remove the later checkpoints");
+  const fs::path checkpoint = sound_checkpoint(options.resume, note);
+  const int64_t step = CheckpointReader(checkpoint).state().step;
+  const auto newest = present.empty() ? std::nullopt : step_of(present.back());
+  // With later checkpoints in run.output the next automatic resume would go on from those.
+  if (newest && *newest > step) {
+    fail("--resume ", options.resume, " is at step ", step, ", but run.output = \"",
+         output.native(), "\" already holds step ", *newest,
+         "; choose another run.output, or remove the later checkpoints");
+  }
+  return {RunStart::From::resume, checkpoint, options.skip_steps};
 }
 
 }  // namespace
@@ -88,12 +107,13 @@ RunStart find_start(const Config& config, const StartOptions& options, const Not
   if (fresh) return {RunStart::From::init, sound_checkpoint(options.init_from, note)};
   if (options.resume == "auto") return resume_newest(output, options, note);
 
-  std::optional<int64_t> newest;
-  if (!present.empty()) {
-    if (const auto name = parse_step_folder(present.back().filename().string()))
-      newest = name->step;
-  }
-  return resume_named(output, newest, options, note);
+  return resume_named(output, present, options, note);
+}
+
+std::string named_for_init(const std::string& path) {
+  std::error_code ignored;
+  const fs::path whole = fs::weakly_canonical(path, ignored);
+  return (whole.has_filename() ? whole : whole.parent_path()).string();
 }
 
 RunStart agree_on_start(const Config& config, const StartOptions& options,

@@ -20,12 +20,13 @@ struct StartOptions {
   // of a checkpoint or of a run, where run.output must not hold later checkpoints.
   std::string resume = "auto";
   // A checkpoint or run whose parameters a fresh run begins with: step 0, sample 0, its own
-  // schedule. Once run.output holds checkpoints of the new run, those are resumed.
+  // schedule. Once run.output holds checkpoints of a run that began so, those are resumed.
   std::string init_from;
   bool init_moments = false;   // the moments of AdamW as well
   bool other_data = false;     // go on although data.train has changed
   bool other_compute = false;  // go on in another type than before
-  int64_t skip_steps = 0;      // with a path to resume: the data of so many steps is left out
+  // With the path of a step folder to resume: the data of so many steps is left out, once.
+  int64_t skip_steps = 0;
 };
 
 struct RunStart {
@@ -41,6 +42,9 @@ struct RunStart {
 // when checkpoints exist and none is sound, and as said at StartOptions.
 RunStart find_start(const Config& config, const StartOptions& options,
                     const std::function<void(const std::string&)>& note);
+
+// How a checkpoint records --init-from: as an absolute path.
+std::string named_for_init(const std::string& path);
 
 // The same for all ranks: rank 0 looks and all learn what it found. Where the run folder exists,
 // rank 0 holds `lock` from here on. Collective.

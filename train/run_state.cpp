@@ -19,6 +19,8 @@ std::string state_json(const RunState& state) {
                       {"evaluated_step", state.evaluated_step},
                       {"data", state.data},
                       {"init_from", state.init_from},
+                      {"init_moments", state.init_moments},
+                      {"threads", state.threads},
                       {"left_out", nlohmann::json::array()}};
   for (const LeftOut& part : state.left_out) {
     json["left_out"].push_back(
@@ -41,6 +43,8 @@ RunState run_state(const CheckpointReader& checkpoint) {
     json.at("data").get_to(state.data);
     // Checkpoints of version 0.1 have no more than that.
     state.init_from = json.value("init_from", "");
+    state.init_moments = json.value("init_moments", false);
+    state.threads = json.value("threads", int64_t{0});
     for (const auto& part : json.value("left_out", nlohmann::json::array())) {
       state.left_out.push_back({part.at("step").get<int64_t>(), part.at("steps").get<int64_t>(),
                                 part.at("from").get<uint64_t>(), part.at("to").get<uint64_t>()});

@@ -23,7 +23,9 @@ struct RunState {
   int64_t skipped = 0, skipped_in_a_row = 0;  // steps that did not: loss or gradient not finite
   int64_t evaluated_step = -1;
   std::string data;       // fingerprint of data.train
-  std::string init_from;  // the checkpoint that the run began with (--init-from), "" = none
+  std::string init_from;  // what --init-from named when the run began, "" = nothing
+  bool init_moments = false;
+  int64_t threads = 0;  // of rank 0: sums depend on them by rounding; 0 = unknown
   std::vector<LeftOut> left_out;
 
   uint64_t samples_left_out() const;

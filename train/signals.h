@@ -3,7 +3,15 @@
 // process at once.
 #pragma once
 
+#include "dist/communicator.h"
+
 namespace rodimus {
+
+// What a collective throws on every rank when a signal came in it: the work is not complete.
+class StoppedBySignal : public SharedError {
+ public:
+  using SharedError::SharedError;
+};
 
 void install_stop_signals();
 bool stop_requested();

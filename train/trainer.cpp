@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "data/output_file.h"
 #include "data/progress.h"
@@ -40,7 +41,7 @@ class Trainer {
  private:
   bool leads() const { return communicator_.rank() == 0; }
   void open_output(int64_t resumed, std::unique_ptr<RunLock> lock);
-  void begin_with(const std::filesystem::path& folder, bool moments);
+  void begin_with(const std::filesystem::path& folder, const StartOptions& options);
   void resume_from(const std::filesystem::path& folder, bool other_data);
   void leave_out(int64_t steps);
   StepResult take_step();
@@ -106,8 +107,10 @@ Trainer::Trainer(Config config, const Place& place, const std::string& place_tex
                 .recompute = config_.run.recompute,
                 .next = [this] { return to_tensors(ctx_.exec, loader_->next()); }});
   });
-  for (const std::string& line : config_warnings(config_, data_.train.get(), data_.val.get()))
-    note("warning: " + line);
+  if (leads()) {
+    for (const std::string& line : config_warnings(config_, data_.train.get(), data_.val.get()))
+      note("warning: " + line);
+  }
 
   const double peak = config_.run.peak_gflops > 0 ? config_.run.peak_gflops
                                                   : measure_gemm_gflops(ctx_.exec, ctx_.compute);
@@ -130,14 +133,22 @@ void Trainer::begin(const RunStart& start, const StartOptions& options,
         state_.data = data_.fingerprint;
         return;
       case RunStart::From::init:
-        return begin_with(start.checkpoint, options.init_moments);
+        return begin_with(start.checkpoint, options);
       case RunStart::From::resume:
         return resume_from(start.checkpoint, options.other_data);
     }
   });
+  const Cpu* const cpu = std::get_if<Cpu>(&ctx_.exec);
+  const int64_t threads = cpu ? cpu->threads : 0, before = std::exchange(state_.threads, threads);
+  if (before > 0 && threads > 0 && before != threads) {
+    note(concat(threads, " threads per rank, ", before, " before: results may differ by rounding"));
+  }
   together(communicator_, [&] {
     if (leads()) open_output(resumes ? state_.step : -1, std::move(lock));
     if (start.skip_steps > 0) leave_out(start.skip_steps);
+    // Their lines belong to the next step: resuming at this one removed them from metrics.jsonl.
+    for (const LeftOut& part : state_.left_out)
+      if (part.step == state_.step) report_.left_out(part);
   });
   check_identical("at the start");
 }
@@ -155,11 +166,16 @@ void Trainer::open_output(int64_t resumed, std::unique_ptr<RunLock> lock) {
   report_.open(folder, resumed, state_.evaluated_step);
   write_whole(folder / "config.toml", to_toml(config_));
   // So that a run folder can be moved, or read from elsewhere.
-  if (data_.tokenizer) write_whole(folder / kRunTokenizer, data_.tokenizer->model());
+  if (data_.tokenizer) {
+    write_whole(folder / kRunTokenizer, data_.tokenizer->model());
+  } else {
+    std::filesystem::remove(folder / kRunTokenizer, error);  // of an earlier run in this folder
+  }
 }
 
 // A new run on the parameters of another one.
-void Trainer::begin_with(const std::filesystem::path& folder, bool moments) {
+void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions& options) {
+  const bool moments = options.init_moments;
   const CheckpointReader checkpoint(folder);
   require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
   for (const std::string& line : changed_model_keys(config_, checkpoint)) note("warning: " + line);
@@ -170,7 +186,8 @@ void Trainer::begin_with(const std::filesystem::path& folder, bool moments) {
     read_parameters(ctx_.exec, checkpoint, model_->parameters());
   }
   state_.data = data_.fingerprint;
-  state_.init_from = folder.string();
+  state_.init_from = named_for_init(options.init_from);
+  state_.init_moments = moments;
   note(concat("a new run that begins with the parameters ", moments ? "and moments " : "", "of ",
               folder.string(), " (step ", checkpoint.state().step, ")"));
 }
@@ -212,7 +229,6 @@ void Trainer::leave_out(int64_t steps) {
       from + static_cast<uint64_t>(steps) * static_cast<uint64_t>(config_.run.global_batch);
   loader_->seek(to);
   state_.left_out.push_back({state_.step, steps, from, to});
-  report_.left_out(state_.left_out.back());
 }
 
 StepResult Trainer::take_step() {
@@ -388,10 +404,16 @@ void train(Config config, const StartOptions& options, Communicator& communicato
   resolve_for_device(config, place.exec);
   require_identical(communicator, xxh64(config.run.compute),
                     "type that run.compute = \"auto\" stands for: name one, f32 or bf16");
-  Trainer trainer(std::move(config), place, place_text);
-  for (const std::string& line : notes) trainer.note(line);
-  trainer.begin(start, options, std::move(lock));
-  trainer.run();
+  std::optional<Trainer> trainer;
+  try {
+    trainer.emplace(std::move(config), place, place_text);
+  } catch (const StoppedBySignal& stop) {  // nothing is lost: as good an end as after a step
+    if (communicator.rank() == 0) ProgressLine::on(stdout).note(stop.what());
+    return;
+  }
+  for (const std::string& line : notes) trainer->note(line);
+  trainer->begin(start, options, std::move(lock));
+  trainer->run();
 }
 
 }  // namespace rodimus

@@ -194,8 +194,8 @@ void Verification::read_all(Progress& progress) {
     progress.update(static_cast<uint64_t>(sums[0]));
     if (sums[1] == 0) return;
     if (sums[2] > 0) {
-      throw SharedError(
-          "stopped by a signal while the shards were verified; the same command goes on there");
+      throw StoppedBySignal(
+          "stopped by a signal while the shards were verified; rerun the command to go on there");
     }
     if (round % kRoundsPerWrite == 0) remember();
   }

@@ -127,15 +127,17 @@ class Resume(Case):
         self.assertIn("already holds step 16", refused.stderr)
 
     def test_resume_keeps_the_type_it_computed_in(self):
-        output = self.train("run", run__steps=4, run__compute='"bf16"')
-        straight = self.train("straight", run__steps=8, run__compute='"bf16"', optimizer__schedule='"constant"')
+        same = dict(optimizer__schedule='"constant"')  # whatever the number of steps
+        straight = self.train("straight", run__steps=8, run__compute='"bf16"', **same)
+        self.train("run", run__steps=4, run__compute='"bf16"', **same)
         path = self.config("run", run__steps=8, run__compute='"f32"')
         refused = run(2, "train", path, *self.overrides, check=False)
         self.assertEqual(refused.returncode, 1)
         for word in ('"f32"', "bf16", "--allow-other-compute"):
             self.assertIn(word, refused.stderr)
         # auto was resolved when the run began, whatever it would be here.
-        output = self.train("run", run__steps=8, run__compute='"auto"', optimizer__schedule='"constant"')
+        output = self.train("run", run__steps=8, run__compute='"auto"', **same)
+        self.assertEqual(trajectory(straight), trajectory(output))
         self.assertIn('compute = "bf16"', (output / "config.toml").read_text())
         out = run(2, "train", self.config("run", run__steps=12), *self.overrides, "--allow-other-compute").stdout
         self.assertIn('run.compute is "f32", was "bf16"', out)
@@ -171,8 +173,13 @@ class Resume(Case):
         (tuned / "step_00000008" / "manifest.json").write_text("x")
         before = trajectory(tuned)
         out = run(2, "train", path, *self.overrides, *options).stdout
-        self.assertIn("step 4", out)
+        self.assertIn("resumed from", out)
+        self.assertIn("step_00000004, step 4", out)
+        self.assertNotIn("a new run", out)
         self.assertEqual(before, trajectory(tuned))
+        out = run(2, "train", path, *self.overrides, "--init-from", first / "step_00000016", check=False)
+        self.assertEqual(out.returncode, 1)
+        self.assertIn("began with", out.stderr)
         refused = run(2, "train", self.config("fresh", run__steps=12), *options, check=False)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("another run.output", refused.stderr)

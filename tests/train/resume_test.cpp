@@ -141,15 +141,27 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
             std::string::npos);
   other = config_;
   other.run.global_batch = 16;
-  other.run.peak_gflops = 3;  // cannot matter
+  other.run.threads = 3;  // cannot matter
   EXPECT_EQ(changed_keys(other, checkpoint),
             std::vector<std::string>{"run.global_batch is 16, was 8 in the checkpoint"});
   other = config_;
-  other.run.threads = 3;
-  EXPECT_EQ(
-      changed_keys(other, checkpoint),
-      std::vector<std::string>{"run.threads is 3, was 0 in the checkpoint: results may differ "
-                               "by rounding"});
+  other.run.micro_batch = 3;
+  EXPECT_EQ(changed_keys(other, checkpoint),
+            std::vector<std::string>{"run.micro_batch is 3, was 0 in the checkpoint: results may "
+                                     "differ by rounding"});
+}
+
+TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
+  const CheckpointReader checkpoint(save(10));
+  Config same = config_;
+  same.model.gate_rank = config_.model.rank();  // written out, and the default
+  same.model.n_heads_v = config_.model.heads_v();
+  require_same_run(same, checkpoint);
+  EXPECT_TRUE(changed_model_keys(same, checkpoint).empty());
+  Config other = config_;
+  other.model.window = 7;
+  EXPECT_EQ(changed_model_keys(other, checkpoint),
+            std::vector<std::string>{"model.window is 7, was \"full\" in the checkpoint"});
 }
 
 TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
@@ -224,34 +236,60 @@ TEST_F(ResumeTest, BeginsANewRunOnceAndResumesItAfterwards) {
   EXPECT_EQ(start.from, RunStart::From::init);
   EXPECT_EQ(start.checkpoint, options.init_from);
 
+  // Repeated, it resumes what began so, and nothing else.
   fs::create_directories(other);
-  run_.init_from = options.init_from;
+  run_.init_from = named_for_init(options.init_from);
   fs::rename(save(20), other / "step_00000020");
   start = find(options);
   EXPECT_EQ(start.from, RunStart::From::resume);
   EXPECT_EQ(start.checkpoint, other / "step_00000020");
+  options.init_from += "/";  // as a shell completes it
+  EXPECT_EQ(find(options).from, RunStart::From::resume);
 
+  options.init_moments = true;
+  EXPECT_NE(error_of([&] { find(options); }).find("without moments"), std::string::npos);
+  options.init_moments = false;
+  options.init_from = folder_;
+  EXPECT_NE(error_of([&] { find(options); }).find("began with"), std::string::npos);
   run_.init_from = "";
   fs::rename(save(30), other / "step_00000030");
-  EXPECT_NE(error_of([&] { find(options); }).find("did not begin so"), std::string::npos);
+  EXPECT_NE(error_of([&] { find(options); }).find("parameters of its own"), std::string::npos);
   fs::remove_all(other);
 }
 
 TEST_F(ResumeTest, LeavesDataOutOnce) {
   StartOptions options;
-  options.resume = save(10);
+  const fs::path named = save(10);
+  options.resume = named;
   options.skip_steps = 3;
   EXPECT_EQ(find(options).skip_steps, 3);
-  save(20);  // of a run that left nothing out
+  options.resume = named / "";  // as a shell completes it
+  EXPECT_EQ(find(options).skip_steps, 3);
+  const fs::path other = save(20);  // of a run that left nothing out
   EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
+  fs::remove_all(other);
+
+  // The same step, saved again after an evaluation: it has been left out there already.
   run_.left_out = {{10, 3, 80, 104}};
+  EXPECT_EQ(save(10), named);
+  EXPECT_EQ(find(options).checkpoint, named);
+  EXPECT_EQ(find(options).skip_steps, 0);
+
   const fs::path later = save(20);
-  const RunStart again = find(options);
+  RunStart again = find(options);
   EXPECT_EQ(again.checkpoint, later);
   EXPECT_EQ(again.skip_steps, 0);
   EXPECT_EQ(run_state(CheckpointReader(later)).samples_left_out(), 24u);
+  fs::remove_all(named);  // pruned
+  EXPECT_EQ(find(options).checkpoint, later);
   options.skip_steps = 4;
-  EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
+  EXPECT_NE(error_of([&] { find(options); }), "");
+}
+
+TEST_F(ResumeTest, FindsTheRunFolderHoweverItIsWritten) {
+  const fs::path step = save(10);
+  for (const fs::path& path : {step, step / "", step / ".", folder_ / "x" / ".." / step.filename()})
+    EXPECT_EQ(run_folder_of(path), fs::canonical(folder_)) << path;
 }
 
 TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
@@ -259,7 +297,10 @@ TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
   const std::string path = save(10);
   StartOptions options;
   options.skip_steps = 3;
-  EXPECT_NE(error(options).find("--skip-steps needs --resume PATH"), std::string::npos);
+  for (const std::string& resume : {std::string("auto"), std::string("none"), folder_.string()}) {
+    options.resume = resume;  // each start would leave out more
+    EXPECT_NE(error(options).find("--skip-steps needs --resume PATH"), std::string::npos) << resume;
+  }
   options = {};
   options.resume = path;
   options.init_from = path;
