@@ -62,7 +62,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     config.data.verify = !arguments.no_verify;
     config.data.train.clear();
   });
-  data = open_data(loaded.config, {.memory = loaded.folder.parent_path() / kVerifiedFile},
+  data = open_data(loaded.config, {.memory = run_folder_of(loaded.folder) / kVerifiedFile},
                    communicator);
   together(communicator, [&] { require_run_tokenizer(data, loaded.state.tokenizer_hash); });
 
@@ -168,7 +168,9 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--device", arguments->device, "Where the model runs")
       ->check(one_of({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  command->add_option("--threads", arguments->threads, "Threads per rank; 0: all cores of the rank")
+  command
+      ->add_option("--threads", arguments->threads,
+                   "Threads per rank; 0: its cores, within the CPU quota of the container")
       ->check(integer_in(0, 4096))
       ->capture_default_str();
   command->add_flag("--no-bos", arguments->no_bos,

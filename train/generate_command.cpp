@@ -156,7 +156,9 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--device", options->device, "where the model runs")
       ->check(one_of({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "0: all cores")
+  command
+      ->add_option("--threads", options->threads,
+                   "0: all cores, within the CPU quota of the container")
       ->check(integer_in(0, 4096))
       ->capture_default_str();
   command->footer(
