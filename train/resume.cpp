@@ -152,6 +152,29 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint) {
   same("data.shuffle", before.data.shuffle ? "true" : "false", now.data.shuffle ? "true" : "false");
 }
 
+std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& state,
+                               Exec& exec, const ParameterBuffers& buffers, AdamW& optimizer,
+                               Communicator& communicator) {
+  const int64_t size = buffers.values.numel();
+  double squares = 0;
+  on_device(exec, [&](auto& backend) {
+    squares = sum_of_squares(backend, buffers.values.data<float>(), size);
+  });
+  if (!std::isfinite(squares)) {
+    throw NotFinite(concat("the parameters are not finite after step ", state.step,
+                           "; not saved. Lower optimizer.lr and resume the last checkpoint"));
+  }
+  const Range owned = owned_range(size, communicator.rank(), communicator.world_size());
+  const auto part = [&](const Tensor& x) {
+    return on_host(exec, x.slice(owned.begin, {owned.size()}));
+  };
+  const Tensor values = part(buffers.values), m = part(optimizer.m()), v = part(optimizer.v());
+  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
+                                         OwnedArray{"adam_m", m.data<float>()},
+                                         OwnedArray{"adam_v", v.data<float>()}};
+  return save_checkpoint(output, state, layout_of(buffers), owned, arrays, communicator);
+}
+
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              AdamW& optimizer) {
   read_parameters(exec, checkpoint, buffers);

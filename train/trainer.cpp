@@ -2,7 +2,6 @@
 
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -216,9 +215,8 @@ void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) 
   note(concat("resumed from ", folder.string(), ", step ", state_.step, ", sample ", state_.sample,
               rate.line.empty() ? "" : ", " + rate.line));
   if (rate.jump) {
-    note(
-        "warning: the learning rate jumps by more than 10 %, since its schedule has changed; "
-        "optimizer.schedule = \"wsd\" is made for runs that grow");
+    note("warning: the learning rate jumps by more than 10 %, since its schedule has changed; " +
+         std::string("optimizer.schedule = \"wsd\" is made for runs that grow"));
   }
 }
 
@@ -324,18 +322,6 @@ bool Trainer::evaluate() {
 
 void Trainer::save(bool last) {
   const auto begin = Clock::now();
-  ParameterBuffers& buffers = model_->parameters();
-  double squares = 0;
-  on_device(ctx_.exec, [&](auto& exec) {
-    squares =
-        sum_of_squares(exec, std::as_const(buffers.values).data<float>(), buffers.values.numel());
-  });
-  if (!std::isfinite(squares)) {
-    throw SharedError(concat("the parameters are not finite after step ", state_.step,
-                             "; not saved. Lower optimizer.lr and go on from the last checkpoint"));
-  }
-  const Range owned =
-      owned_range(buffers.values.numel(), communicator_.rank(), communicator_.world_size());
   state_.sample = loader_->position();
   state_.updates = optimizer_->updates();
   const TrainState state{.step = state_.step,
@@ -343,18 +329,13 @@ void Trainer::save(bool last) {
                          .state_json = state_json(state_),
                          .config_toml = to_toml(config_),
                          .tokenizer_hash = tokenizer_hash(data_)};
-  const auto part = [&](const Tensor& x) {
-    return on_host(ctx_.exec, x.slice(owned.begin, {owned.size()}));
-  };
-  const Tensor values = part(buffers.values), m = part(optimizer_->m()), v = part(optimizer_->v());
-  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
-                                         OwnedArray{"adam_m", m.data<float>()},
-                                         OwnedArray{"adam_v", v.data<float>()}};
   std::string problem;
   std::filesystem::path folder;
   try {
-    folder = save_checkpoint(config_.run.output, state, layout_of(buffers), owned, arrays,
-                             communicator_);
+    folder = save_run(config_.run.output, state, ctx_.exec, model_->parameters(), *optimizer_,
+                      communicator_);
+  } catch (const NotFinite&) {
+    throw;
   } catch (const SharedError& error) {
     problem = error.what();
   }
