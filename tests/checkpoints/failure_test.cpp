@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -86,17 +87,24 @@ TEST(Failure, TheRunFolderCannotBeMade) {
 TEST(Failure, KilledAtAnyMoment) {
   const TemporaryFolder run;
   int temporary_left = 0;
-  for (int round = 0; round < 30; ++round) {
+  // Under a sanitizer, or on a busy machine, a save takes long: the moments follow it.
+  const auto begin = std::chrono::steady_clock::now();
+  save_example(run.path(), 0);
+  const auto save_time = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - begin);
+  constexpr int kRounds = 30, kMostRounds = 300;
+  for (int round = 0; round < kRounds || (temporary_left == 0 && round < kMostRounds); ++round) {
     const size_t before = list_checkpoints(run.path()).size();
     const pid_t child = fork();
     if (child == 0) {
-      for (int64_t step = round * 1000;; ++step) {
+      for (int64_t step = 1000 * (round + 1);; ++step) {
         save_example(run.path(), step);
         save_example(run.path(), step);
       }
     }
     ASSERT_GT(child, 0);
-    std::this_thread::sleep_for(std::chrono::microseconds(10000 + 997 * round));
+    std::this_thread::sleep_for(std::max(std::chrono::microseconds(10000 + 997 * round),
+                                         save_time / 2 + save_time * (round % kRounds) / 10));
     kill(child, SIGKILL);
     ASSERT_EQ(waitpid(child, nullptr, 0), child);
 
