@@ -1,0 +1,48 @@
+#include "kernels/gated_norm.h"
+
+#include "autograd/ops.h"
+
+namespace rodimus {
+
+Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight, const Var& gate,
+               const Var& w, float eps) {
+  const int64_t dim = o.value.dim(-1), rows = o.value.numel() / dim;
+  check_shape("gated_norm: c", c.value, o.value.shape());
+  check_shape("gated_norm: gate", gate.value, o.value.shape());
+  check_shape("gated_norm: w", w.value, {dim});
+  check_shape("gated_norm: skip_weight", skip_weight.value, {dim});
+  const GatedNormDims dims{rows, dim, eps};
+
+  Tensor y = empty_like(o.value);
+  Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
+  const Op op{"gated_norm", {0, 4 * bytes_of(y) + bytes_of(rstd)}, {0, 7 * bytes_of(y)}};
+  const Profile::Scope scope(ctx.profile, op);
+  dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
+    gated_norm_forward(exec, y.data<T>(), rstd.data<float>(), o.value.data<T>(), c.value.data<T>(),
+                       skip_weight.value.data<float>(), gate.value.data<T>(), w.value.data<float>(),
+                       dims);
+  });
+
+  Var result = make_output(ctx, y);
+  if (!ctx.tape) return result;
+  const auto backward = [o, c, skip_weight, gate, w, rstd, dims](Context& inner,
+                                                                 std::span<Tensor> dy) {
+    Tensor d_o = empty_like(o.value), dc = empty_like(c.value), dgate = empty_like(gate.value);
+    GradSlot::Target dskip = skip_weight.slot->target(inner, skip_weight.value.shape(), DType::f32);
+    GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
+    CHECK(dskip.beta == 1 && dw.beta == 1, "gated_norm: the weights need a gradient buffer");
+    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
+      gated_norm_backward(exec, d_o.data<T>(), dc.data<T>(), dskip.tensor.data<float>(),
+                          dgate.data<T>(), dw.tensor.data<float>(), std::as_const(dy[0]).data<T>(),
+                          o.value.data<T>(), c.value.data<T>(), skip_weight.value.data<float>(),
+                          gate.value.data<T>(), w.value.data<float>(), rstd.data<float>(), dims);
+    });
+    o.slot->add(inner, d_o);
+    c.slot->add(inner, dc);
+    gate.slot->add(inner, dgate);
+  };
+  ctx.tape->record(op, {result.slot}, backward);
+  return result;
+}
+
+}  // namespace rodimus
