@@ -37,13 +37,13 @@ struct Range {
 // last one takes the rest.
 Range owned_range(int64_t size, int rank, int world_size);
 
-// Everything a continuation needs besides the arrays.
+// Everything that resuming needs besides the arrays. The two texts are the run's own; what is in
+// them is said in train/run_state.h.
 struct TrainState {
-  int64_t step = 0;         // optimizer steps done
-  uint64_t sample = 0;      // global index of the next sample: the loader's whole state
-  std::string state_json;   // trainer's own: RNG seed, counters of skipped steps, loss window, best
-                            // validation loss ...
-  std::string config_toml;  // the full resolved configuration of the run
+  int64_t step = 0;     // optimizer steps done
+  uint64_t sample = 0;  // global index of the next sample: the loader's whole state
+  std::string state_json;
+  std::string config_toml;     // the configuration that the run computes with
   std::string tokenizer_hash;  // hex, "" when the run has no tokenizer
 };
 
@@ -53,39 +53,15 @@ struct OwnedArray {
   const float* data;
 };
 
-// One save of run_folder/step_XXXXXXXX by all ranks, in three steps, because the long one can run
-// beside training: the constructor and commit() are collective, write() talks to nobody and may run
-// on another thread. The run folder must be shared by all ranks (one node, or a network file
-// system).
-//   CheckpointSave save(...);          // agrees on a name, makes the temporary folder
-//   std::thread([&] { save.write(); })  // this rank's file: write, close, re-open, compare, fsync
-//   ... join ...
-//   save.commit(communicator);         // checkpoint.h5, manifest.json, fsync, rename, fsync
-// A failure anywhere (disk full, no permission) makes the constructor or commit() throw the same
-// Error on every rank; the temporary folder is then removed and older checkpoints are untouched. A
-// process killed at any moment leaves at most a temporary folder, which readers ignore and
-// prune_checkpoints removes. A folder of the same step is replaced, and stays whole until then.
-class CheckpointSave {
- public:
-  // Every rank passes the same state and layout (its step, sample and tensors are checked; of the
-  // texts those of rank 0 are kept), the ranges of the ranks cover [0, layout.size) in order. The
-  // memory of `arrays` must stay as it is until write() returns.
-  CheckpointSave(const std::filesystem::path& run_folder, const TrainState& state,
-                 const FlatLayout& layout, Range owned, std::span<const OwnedArray> arrays,
-                 Communicator& communicator);
-  ~CheckpointSave();  // not committed: rank 0 removes the temporary folder
-  CheckpointSave(CheckpointSave&&) noexcept;
-  CheckpointSave& operator=(CheckpointSave&&) = delete;
-
-  void write() noexcept;                                     // keeps its error for commit()
-  std::filesystem::path commit(Communicator& communicator);  // the committed folder
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
-
-// The three steps at once.
+// Saves run_folder/step_XXXXXXXX and returns that folder. Collective. Every rank passes the same
+// state and layout (its step, sample and tensors are checked; of the texts those of rank 0 are
+// kept), and the ranges of the ranks cover [0, layout.size) in order. The run folder must be shared
+// by all ranks (one node, or a network file system).
+// Written under a temporary name, closed, opened again and compared, flushed, renamed: a failure
+// anywhere (disk full, no permission) throws the same Error on every rank, removes the temporary
+// folder and leaves older checkpoints untouched. A process killed at any moment leaves at most a
+// temporary folder, which readers ignore and prune_checkpoints() removes. A folder of the same step
+// is replaced, and stays whole until then.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_folder,
                                       const TrainState& state, const FlatLayout& layout,
                                       Range owned, std::span<const OwnedArray> arrays,

@@ -1,11 +1,12 @@
-// The commit protocol. See CheckpointSave for what it promises.
+// The commit protocol. See save_checkpoint() for what it promises.
+#include "checkpoints/save.h"
+
 #include <fmt/format.h>
 
 #include <limits>
 #include <random>
 #include <unordered_set>
 
-#include "checkpoints/checkpoint.h"
 #include "checkpoints/files.h"
 #include "checkpoints/folders.h"
 #include "checkpoints/layout.h"
@@ -146,7 +147,6 @@ CheckpointSave::CheckpointSave(const fs::path& run_folder, const TrainState& sta
 }
 
 CheckpointSave::~CheckpointSave() = default;
-CheckpointSave::CheckpointSave(CheckpointSave&&) noexcept = default;
 
 void CheckpointSave::write() noexcept {
   try {

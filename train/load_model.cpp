@@ -1,39 +1,14 @@
 #include "train/load_model.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "kernels/check.h"
-#include "kernels/memory.h"
 #include "train/placement.h"
+#include "train/run_state.h"
 
 namespace rodimus {
-namespace {
 
 namespace fs = std::filesystem;
-
-void require_finite(Exec& exec, const ParameterBuffers& buffers, const fs::path& folder) {
-  for (const Parameter* p : buffers.parameters) {
-    const Tensor host = on_host(exec, p->var.value);
-    const float* x = host.data<float>();
-    const int64_t n = numel_of(p->shape);
-    const float* bad = std::find_if_not(x, x + n, [](float value) { return std::isfinite(value); });
-    if (bad == x + n) continue;
-    fail(folder.native(), ": element ", bad - x, " of ", p->name, " is ", *bad,
-         "; the run had diverged, use an earlier checkpoint");
-  }
-}
-
-}  // namespace
-
-FlatLayout layout_of(const ParameterBuffers& buffers) {
-  FlatLayout layout;
-  layout.size = buffers.values.numel();
-  for (const Parameter* p : buffers.parameters)
-    layout.tensors.push_back({p->name, p->shape, p->offset});
-  return layout;
-}
 
 fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problems) {
   std::error_code ignored;
@@ -49,33 +24,6 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
   if (folder) return *folder;
   fail("no checkpoint at ", path.native(),
        ": expected a folder step_... or a run folder that holds some");
-}
-
-void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
-                const FlatLayout& layout, Tensor& into) {
-  constexpr int64_t kPiece = int64_t{1} << 22;  // elements that lie on the host at a time
-  std::vector<float> piece(static_cast<size_t>(std::min(kPiece, layout.size)));
-  for (int64_t begin = 0; begin < layout.size; begin += kPiece) {
-    const int64_t end = std::min(begin + kPiece, layout.size);
-    checkpoint.read(group, layout, {begin, end}, piece.data());
-    Tensor part = into.slice(begin, {end - begin});
-    on_device(exec, [&](auto& backend) {
-      memory::upload(backend, part.raw(), piece.data(), part.bytes());
-    });
-  }
-}
-
-void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers) {
-  const FlatLayout layout = layout_of(buffers);
-  require_same_tensors(layout, checkpoint);
-  read_array(exec, checkpoint, "params", layout, buffers.values);
-  require_finite(exec, buffers, checkpoint.folder());
-  refresh_low(exec, buffers);
-}
-
-Config config_of(const CheckpointReader& checkpoint) {
-  return parse_config(checkpoint.state().config_toml,
-                      "configuration in " + checkpoint.folder().string(), {});
 }
 
 fs::path run_folder_of(const fs::path& step_folder) {

@@ -12,25 +12,11 @@
 
 namespace rodimus {
 
-// Where the parameters lie in their flat buffer, as checkpoints describe it.
-FlatLayout layout_of(const ParameterBuffers& buffers);
-
 // The step folder that `path` stands for: itself, or of a run folder its newest sound one.
 // `problems` (may be null) receives one line per newer one that is damaged. Throws Error when there
 // is none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path,
                                       std::vector<std::string>* problems);
-
-// Reads one array of `checkpoint` ("params", "adam_m", "adam_v") into a flat buffer.
-void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
-                const FlatLayout& layout, Tensor& into);
-
-// Reads the parameters of `checkpoint` and their bf16 copy. Throws Error when tensors are missing
-// or of another shape, and when a parameter is NaN or infinite.
-void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);
-
-// The configuration of the run that wrote `checkpoint`.
-Config config_of(const CheckpointReader& checkpoint);
 
 // The run folder that a step folder lies in, however its path is written ("step_1/", ".").
 std::filesystem::path run_folder_of(const std::filesystem::path& step_folder);

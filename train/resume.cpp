@@ -8,9 +8,8 @@
 
 #include "kernels/check.h"
 #include "kernels/device.h"
-#include "kernels/reduce.h"
 #include "train/config_schema.h"
-#include "train/load_model.h"
+#include "train/run_state.h"
 #include "train/schedule.h"
 
 namespace rodimus {
@@ -150,47 +149,6 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint) {
   same("run.seed", concat(before.run.seed), concat(now.run.seed));
   same("data.seq_len", concat(before.data.seq_len), concat(now.data.seq_len));
   same("data.shuffle", before.data.shuffle ? "true" : "false", now.data.shuffle ? "true" : "false");
-}
-
-std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& state,
-                               Exec& exec, const ParameterBuffers& buffers, AdamW& optimizer,
-                               Communicator& communicator) {
-  const int64_t size = buffers.values.numel();
-  double squares = 0;
-  on_device(exec, [&](auto& backend) {
-    squares = sum_of_squares(backend, buffers.values.data<float>(), size);
-  });
-  if (!std::isfinite(squares)) {
-    throw NotFinite(concat("the parameters are not finite after step ", state.step,
-                           "; not saved. Lower optimizer.lr and resume the last checkpoint"));
-  }
-  const Range owned = owned_range(size, communicator.rank(), communicator.world_size());
-  const auto part = [&](const Tensor& x) {
-    return on_host(exec, x.slice(owned.begin, {owned.size()}));
-  };
-  const Tensor values = part(buffers.values), m = part(optimizer.m()), v = part(optimizer.v());
-  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
-                                         OwnedArray{"adam_m", m.data<float>()},
-                                         OwnedArray{"adam_v", v.data<float>()}};
-  return save_checkpoint(output, state, layout_of(buffers), owned, arrays, communicator);
-}
-
-void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
-             AdamW& optimizer) {
-  read_parameters(exec, checkpoint, buffers);
-  const FlatLayout layout = layout_of(buffers);
-  read_array(exec, checkpoint, "adam_m", layout, optimizer.m());
-  read_array(exec, checkpoint, "adam_v", layout, optimizer.v());
-  for (Tensor* moments : {&optimizer.m(), &optimizer.v()}) {
-    double squares = 0;
-    on_device(exec, [&](auto& backend) {
-      squares = sum_of_squares(backend, std::as_const(*moments).data<float>(), moments->numel());
-    });
-    if (!std::isfinite(squares)) {
-      fail(checkpoint.folder().string(),
-           ": the moments of AdamW are not finite; use an earlier checkpoint");
-    }
-  }
 }
 
 }  // namespace rodimus

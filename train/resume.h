@@ -1,5 +1,4 @@
-// The checkpoints of a run: what must not change when it goes on from one, what may, and writing
-// and reading the arrays.
+// A run that resumes: what must not have changed since its checkpoint, and what may.
 #pragma once
 
 #include <string>
@@ -7,7 +6,6 @@
 
 #include "checkpoints/checkpoint.h"
 #include "train/config.h"
-#include "train/optimizer.h"
 
 namespace rodimus {
 
@@ -38,20 +36,5 @@ void require_same_run(const Config& now, const CheckpointReader& checkpoint);
 // For --init-from: one line per key of the model that differs without another shape of parameters,
 // such as the window: the parameters were trained for the old value.
 std::vector<std::string> changed_model_keys(const Config& now, const CheckpointReader& checkpoint);
-
-// Saves `state` with parameters and moments as a checkpoint in `output`, each rank its share.
-// Throws SharedError: what save_checkpoint() throws, and a parameter that is not finite as
-// NotFinite, since a run cannot go on from there. Collective. Returns the step folder.
-std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& state,
-                               Exec& exec, const ParameterBuffers& buffers, AdamW& optimizer,
-                               Communicator& communicator);
-class NotFinite : public SharedError {
- public:
-  using SharedError::SharedError;
-};
-
-// Reads parameters and moments. Throws Error naming a tensor that holds NaN or infinity.
-void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
-             AdamW& optimizer);
 
 }  // namespace rodimus

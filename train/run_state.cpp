@@ -1,10 +1,54 @@
 #include "train/run_state.h"
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "kernels/check.h"
+#include "kernels/memory.h"
+#include "kernels/reduce.h"
 
 namespace rodimus {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Reads one array of `checkpoint` into a flat buffer.
+void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
+                const FlatLayout& layout, Tensor& into) {
+  constexpr int64_t kPiece = int64_t{1} << 22;  // elements that lie on the host at a time
+  std::vector<float> piece(static_cast<size_t>(std::min(kPiece, layout.size)));
+  for (int64_t begin = 0; begin < layout.size; begin += kPiece) {
+    const int64_t end = std::min(begin + kPiece, layout.size);
+    checkpoint.read(group, layout, {begin, end}, piece.data());
+    Tensor part = into.slice(begin, {end - begin});
+    on_device(exec, [&](auto& backend) {
+      memory::upload(backend, part.raw(), piece.data(), part.bytes());
+    });
+  }
+}
+
+bool is_finite(Exec& exec, const Tensor& x) {
+  double squares = 0;
+  on_device(exec,
+            [&](auto& backend) { squares = sum_of_squares(backend, x.data<float>(), x.numel()); });
+  return std::isfinite(squares);
+}
+
+void require_finite(Exec& exec, const ParameterBuffers& buffers, const fs::path& folder) {
+  for (const Parameter* p : buffers.parameters) {
+    const Tensor host = on_host(exec, p->var.value);
+    const float* x = host.data<float>();
+    const int64_t n = numel_of(p->shape);
+    const float* bad = std::find_if_not(x, x + n, [](float value) { return std::isfinite(value); });
+    if (bad == x + n) continue;
+    fail(folder.native(), ": element ", bad - x, " of ", p->name, " is ", *bad,
+         "; the run had diverged, use an earlier checkpoint");
+  }
+}
+
+}  // namespace
 
 uint64_t RunState::samples_left_out() const {
   uint64_t samples = 0;
@@ -12,7 +56,7 @@ uint64_t RunState::samples_left_out() const {
   return samples;
 }
 
-std::string state_json(const RunState& state) {
+TrainState stored_form(const RunState& state, const Config& config, std::string tokenizer_hash) {
   nlohmann::json json{{"updates", state.updates},
                       {"skipped", state.skipped},
                       {"skipped_in_a_row", state.skipped_in_a_row},
@@ -26,7 +70,11 @@ std::string state_json(const RunState& state) {
     json["left_out"].push_back(
         {{"step", part.step}, {"steps", part.steps}, {"from", part.from}, {"to", part.to}});
   }
-  return json.dump();
+  return {.step = state.step,
+          .sample = state.sample,
+          .state_json = json.dump(),
+          .config_toml = to_toml(config),
+          .tokenizer_hash = std::move(tokenizer_hash)};
 }
 
 RunState run_state(const CheckpointReader& checkpoint) {
@@ -54,6 +102,58 @@ RunState run_state(const CheckpointReader& checkpoint) {
          ": its state_json is not that of a training run: ", error.what());
   }
   return state;
+}
+
+Config config_of(const CheckpointReader& checkpoint) {
+  return parse_config(checkpoint.state().config_toml,
+                      "configuration in " + checkpoint.folder().string(), {});
+}
+
+FlatLayout layout_of(const ParameterBuffers& buffers) {
+  FlatLayout layout;
+  layout.size = buffers.values.numel();
+  for (const Parameter* p : buffers.parameters)
+    layout.tensors.push_back({p->name, p->shape, p->offset});
+  return layout;
+}
+
+fs::path save_run(const fs::path& output, const TrainState& stored, Exec& exec,
+                  const ParameterBuffers& buffers, AdamW& optimizer, Communicator& communicator) {
+  if (!is_finite(exec, buffers.values)) {
+    throw NotFinite(concat("the parameters are not finite after step ", stored.step,
+                           "; not saved. Lower optimizer.lr and resume the last checkpoint"));
+  }
+  const Range owned =
+      owned_range(buffers.values.numel(), communicator.rank(), communicator.world_size());
+  const auto part = [&](const Tensor& x) {
+    return on_host(exec, x.slice(owned.begin, {owned.size()}));
+  };
+  const Tensor values = part(buffers.values), m = part(optimizer.m()), v = part(optimizer.v());
+  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
+                                         OwnedArray{"adam_m", m.data<float>()},
+                                         OwnedArray{"adam_v", v.data<float>()}};
+  return save_checkpoint(output, stored, layout_of(buffers), owned, arrays, communicator);
+}
+
+void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
+             AdamW& optimizer) {
+  read_parameters(exec, checkpoint, buffers);
+  const FlatLayout layout = layout_of(buffers);
+  read_array(exec, checkpoint, "adam_m", layout, optimizer.m());
+  read_array(exec, checkpoint, "adam_v", layout, optimizer.v());
+  if (!is_finite(exec, optimizer.m()) || !is_finite(exec, optimizer.v())) {
+    fail(checkpoint.folder().string(),
+         ": the moments of AdamW are not finite; use an earlier checkpoint");
+  }
+  optimizer.set_updates(run_state(checkpoint).updates);
+}
+
+void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers) {
+  const FlatLayout layout = layout_of(buffers);
+  require_same_tensors(layout, checkpoint);
+  read_array(exec, checkpoint, "params", layout, buffers.values);
+  require_finite(exec, buffers, checkpoint.folder());
+  refresh_low(exec, buffers);
 }
 
 }  // namespace rodimus

@@ -1,12 +1,15 @@
-// What a run carries from step to step besides its arrays, and its form in a checkpoint: what is
-// written and what is read back stand side by side in run_state.cpp.
+// The checkpoint of a run: what it holds, and both halves of it. What is written and what is read
+// back stand side by side in run_state.cpp.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
+#include "train/config.h"
+#include "train/optimizer.h"
 
 namespace rodimus {
 
@@ -16,6 +19,7 @@ struct LeftOut {
   uint64_t from = 0, to = 0;  // samples [from, to)
 };
 
+// What a run carries from step to step besides its arrays.
 struct RunState {
   int64_t step = 0;     // optimizer steps done
   uint64_t sample = 0;  // global index of the next sample: the loader's whole state
@@ -31,10 +35,33 @@ struct RunState {
   uint64_t samples_left_out() const;
 };
 
-// TrainState::state_json; step and sample have fields of their own there.
-std::string state_json(const RunState& state);
-
-// Throws Error when the checkpoint's state is not that of a training run.
+// What is stored beside the arrays.
+TrainState stored_form(const RunState& state, const Config& config, std::string tokenizer_hash);
+// Its inverse. Both throw Error when the checkpoint is not that of a training run.
 RunState run_state(const CheckpointReader& checkpoint);
+Config config_of(const CheckpointReader& checkpoint);
+
+// Where the parameters lie in their flat buffer, as checkpoints describe it.
+FlatLayout layout_of(const ParameterBuffers& buffers);
+
+// Saves parameters, moments and `stored` as a checkpoint in the folder `output`, each rank its
+// share. Throws SharedError: what save_checkpoint() throws, and a parameter that is not finite as
+// NotFinite, since a run cannot continue from there. Collective. Returns the step folder.
+std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& stored,
+                               Exec& exec, const ParameterBuffers& buffers, AdamW& optimizer,
+                               Communicator& communicator);
+class NotFinite : public SharedError {
+ public:
+  using SharedError::SharedError;
+};
+
+// Reads parameters, moments and the number of updates. Throws Error naming a tensor that holds NaN
+// or infinity, and as read_parameters() does.
+void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
+             AdamW& optimizer);
+
+// Reads the parameters alone, and makes their bf16 copy. Throws Error when tensors are missing or
+// of another shape, and when a parameter is NaN or infinite.
+void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);
 
 }  // namespace rodimus

@@ -180,7 +180,6 @@ void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions
   for (const std::string& line : changed_model_keys(config_, checkpoint)) note("warning: " + line);
   if (moments) {
     restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
-    optimizer_->set_updates(run_state(checkpoint).updates);
   } else {
     read_parameters(ctx_.exec, checkpoint, model_->parameters());
   }
@@ -199,7 +198,6 @@ void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) 
   restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
   state_ = run_state(checkpoint);
   saved_step_ = state_.step;
-  optimizer_->set_updates(state_.updates);
   loader_->seek(state_.sample);
   if (std::exchange(state_.data, data_.fingerprint) != data_.fingerprint) {
     if (!other_data) {
@@ -324,15 +322,11 @@ void Trainer::save(bool last) {
   const auto begin = Clock::now();
   state_.sample = loader_->position();
   state_.updates = optimizer_->updates();
-  const TrainState state{.step = state_.step,
-                         .sample = state_.sample,
-                         .state_json = state_json(state_),
-                         .config_toml = to_toml(config_),
-                         .tokenizer_hash = tokenizer_hash(data_)};
+  const TrainState stored = stored_form(state_, config_, tokenizer_hash(data_));
   std::string problem;
   std::filesystem::path folder;
   try {
-    folder = save_run(config_.run.output, state, ctx_.exec, model_->parameters(), *optimizer_,
+    folder = save_run(config_.run.output, stored, ctx_.exec, model_->parameters(), *optimizer_,
                       communicator_);
   } catch (const NotFinite&) {
     throw;

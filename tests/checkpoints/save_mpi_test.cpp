@@ -5,7 +5,7 @@
 #include <memory>
 #include <thread>
 
-#include "checkpoints/checkpoint.h"
+#include "checkpoints/save.h"
 #include "tests/checkpoints/example.h"
 #include "tests/support/mpi_main.h"
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <thread>
 
-#include "checkpoints/checkpoint.h"
+#include "checkpoints/save.h"
 #include "tests/checkpoints/example.h"
 
 namespace rodimus {

@@ -7,6 +7,7 @@
 #include "tests/data/temporary_folder.h"
 #include "tests/layers/golden_model.h"
 #include "train/load_model.h"
+#include "train/run_state.h"
 
 namespace rodimus::testing {
 namespace {

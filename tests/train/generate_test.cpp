@@ -13,6 +13,7 @@
 #include "train/inspect.h"
 #include "train/load_model.h"
 #include "train/placement.h"
+#include "train/run_state.h"
 #include "train/signals.h"
 
 namespace rodimus {

@@ -37,18 +37,14 @@ class ResumeTest : public ::testing::Test {
   fs::path save(int64_t step) {
     const auto single = make_single();
     ParameterBuffers& buffers = model_->parameters();
-    TrainState state;
-    state.step = step;
-    state.sample = static_cast<uint64_t>(step) * 8;
     RunState run = run_;
     run.step = step;
-    state.state_json = state_json(run);
-    state.config_toml = to_toml(config_);
+    run.sample = static_cast<uint64_t>(step) * 8;
     const std::array<OwnedArray, 3> arrays{OwnedArray{"params", buffers.values.data<float>()},
                                            OwnedArray{"adam_m", optimizer_->m().data<float>()},
                                            OwnedArray{"adam_v", optimizer_->v().data<float>()}};
-    return save_checkpoint(folder_, state, layout_of(buffers), {0, buffers.values.numel()}, arrays,
-                           *single);
+    return save_checkpoint(folder_, stored_form(run, config_, ""), layout_of(buffers),
+                           {0, buffers.values.numel()}, arrays, *single);
   }
 
   template <class F>
