@@ -2,7 +2,7 @@
 
 #include <exception>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 

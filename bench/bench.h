@@ -16,9 +16,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/gemm.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 #include "tests/support/random.h"
 
 namespace rodimus::bench {

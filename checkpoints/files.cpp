@@ -8,29 +8,24 @@
 #include <cstdio>
 #include <cstring>
 #include <span>
-#include <utility>
 #include <vector>
 
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {
 
 class File {
  public:
-  File(const std::filesystem::path& path, int flags, std::string_view action)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (fd_ < 0) fail_errno(action, path, errno);
+  explicit File(const std::filesystem::path& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) fail_errno("cannot read", path, errno);
   }
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
+  ~File() { ::close(fd_); }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
   int fd() const { return fd_; }
-  // Network file systems report a failed write only here.
-  int close() { return ::close(std::exchange(fd_, -1)); }
 
  private:
   int fd_;
@@ -38,7 +33,7 @@ class File {
 
 template <class Take>
 void read_blocks(const std::filesystem::path& path, Take take) {
-  const File file(path, O_RDONLY, "cannot read");
+  const File file(path);
   std::vector<std::byte> block(1 << 20);
   while (true) {
     const ssize_t got = ::read(file.fd(), block.data(), block.size());
@@ -97,23 +92,6 @@ std::string read_text_file(const std::filesystem::path& file) {
     text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   });
   return text;
-}
-
-void write_text_file(const std::filesystem::path& file, std::string_view text) {
-  File out(file, O_WRONLY | O_CREAT | O_TRUNC, "cannot write");
-  while (!text.empty()) {
-    const ssize_t written = ::write(out.fd(), text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_errno("cannot write", file, errno);
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  if (::fsync(out.fd()) != 0 || out.close() != 0) fail_errno("cannot write", file, errno);
-}
-
-void sync_path(const std::filesystem::path& path) {
-  const File file(path, O_RDONLY, "cannot open");
-  // Some file systems have no fsync of folders, and say so by EINVAL.
-  if (::fsync(file.fd()) != 0 && errno != EINVAL) fail_errno("cannot write", path, errno);
 }
 
 void replace_folder(const std::filesystem::path& from, const std::filesystem::path& to,

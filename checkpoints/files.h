@@ -23,12 +23,6 @@ int64_t size_of_file(const std::filesystem::path& file);
 
 std::string read_text_file(const std::filesystem::path& file);
 
-// Written, and on the disk when this returns.
-void write_text_file(const std::filesystem::path& file, std::string_view text);
-
-// fsync of a file or a folder.
-void sync_path(const std::filesystem::path& path);
-
 // Gives `from` the name `to`. When `to` exists the two swap names in one step where the file system
 // can; where it cannot (NFS), `to` first becomes `aside`, and is removed at the end. So one of `to`
 // and `aside` is complete at every moment.

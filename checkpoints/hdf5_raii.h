@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus::hdf5 {
 

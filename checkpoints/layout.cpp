@@ -4,7 +4,7 @@
 #include <numeric>
 #include <unordered_set>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

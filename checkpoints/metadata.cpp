@@ -5,9 +5,9 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "base/checksum.h"
+#include "base/error.h"
 #include "checkpoints/layout.h"
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

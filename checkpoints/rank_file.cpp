@@ -4,8 +4,9 @@
 #include <cstring>
 #include <vector>
 
+#include "base/atomic_file.h"
+#include "checkpoints/hdf5_output.h"
 #include "checkpoints/layout.h"
-#include "checkpoints/output_file.h"
 
 namespace rodimus {
 namespace {

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/checksum.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/files.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/metadata.h"
 #include "checkpoints/rank_file.h"
 #include "checkpoints/virtual_file.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 

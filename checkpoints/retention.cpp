@@ -5,10 +5,10 @@
 #include <charconv>
 #include <map>
 
+#include "base/error.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/files.h"
 #include "checkpoints/folders.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 namespace {

@@ -7,13 +7,14 @@
 #include <random>
 #include <unordered_set>
 
+#include "base/atomic_file.h"
+#include "base/checksum.h"
 #include "checkpoints/files.h"
 #include "checkpoints/folders.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/metadata.h"
 #include "checkpoints/rank_file.h"
 #include "checkpoints/virtual_file.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {
@@ -119,8 +120,7 @@ void CheckpointSave::Impl::finish(const std::vector<int64_t>& sums) const {
   write_virtual_file(virtual_file, metadata);
   sync_path(virtual_file);
   manifest.files.push_back({kVirtualFile, sum_of_file(virtual_file)});
-  write_text_file(temporary / kManifestFile, format_manifest(manifest));
-  sync_path(temporary);
+  write_whole(temporary / kManifestFile, format_manifest(manifest));  // and the folder is flushed
 
   const CheckpointReader reader(temporary);
   if (reader.state().step != metadata.state.step ||

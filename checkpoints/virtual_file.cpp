@@ -3,9 +3,9 @@
 #include <limits>
 #include <vector>
 
+#include "checkpoints/hdf5_output.h"
 #include "checkpoints/hdf5_raii.h"
 #include "checkpoints/layout.h"
-#include "checkpoints/output_file.h"
 
 namespace rodimus {
 namespace {

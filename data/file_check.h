@@ -2,9 +2,9 @@
 // far they are, and can be stopped.
 #pragma once
 
+#include "base/checksum.h"
 #include "data/shard.h"
 #include "data/verified_files.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 

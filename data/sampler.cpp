@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

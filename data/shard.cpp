@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

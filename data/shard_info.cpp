@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

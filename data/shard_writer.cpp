@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "data/mapped_file.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 
@@ -93,7 +93,7 @@ void ShardWriter::publish() {
   bin_.publish();
   json_.publish();
   idx_.publish();
-  sync_folder(prefix_.parent_path());
+  sync_path(prefix_.parent_path());
 }
 
 }  // namespace rodimus

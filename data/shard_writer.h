@@ -7,7 +7,7 @@
 #include <optional>
 #include <span>
 
-#include "data/output_file.h"
+#include "base/atomic_file.h"
 #include "data/shard_index.h"
 #include "data/shard_info.h"
 
@@ -39,7 +39,7 @@ class ShardWriter {
   std::filesystem::path prefix_;
   ShardInfo info_;
   TokenType type_;
-  OutputFile bin_, sizes_, idx_, json_;  // sizes_: int32 per document, the part of .idx that grows
+  AtomicFile bin_, sizes_, idx_, json_;  // sizes_: int32 per document, the part of .idx that grows
 };
 
 }  // namespace rodimus

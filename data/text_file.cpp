@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "data/json_line.h"
 #include "data/text_file.h"
 #include "data/utf8.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 namespace {

@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "data/output_file.h"
-#include "data/progress.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/progress.h"
 #include "data/round_trip.h"
 #include "data/shard_writer.h"
 #include "data/utf8.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 namespace {
@@ -185,7 +185,7 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   const ShardInfo info{.tokenizer_hash = tokenizer.hash(),
                        .vocab_size = tokenizer.vocab_size(),
                        .eos_id = options.append_eos ? tokenizer.eos_id() : -1};
-  OutputFile model(options.out / "tokenizer.model");
+  AtomicFile model(options.out / "tokenizer.model");
   ShardWriter train(options.out / "train", info);
   std::optional<ShardWriter> val;
   if (options.val_fraction > 0) val.emplace(options.out / "val", info);

@@ -7,10 +7,10 @@
 #include <charconv>
 #include <utility>
 
+#include "base/checksum.h"
+#include "base/error.h"
 #include "data/mapped_file.h"
 #include "data/utf8.h"
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
 
 namespace rodimus {
 namespace {

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
 #include "data/tokenizer.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 namespace {

@@ -5,7 +5,7 @@
 #include <span>
 #include <utility>
 
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
 
 namespace rodimus {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
 
 namespace rodimus {
 namespace {

@@ -2,7 +2,7 @@
 // computes, a GPU kernel leaves a note and memory::download() or wait() throws.
 #pragma once
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/head_loss.h"
 
 namespace rodimus {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 

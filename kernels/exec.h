@@ -6,7 +6,7 @@
 #include <utility>
 #include <variant>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/dtype.h"
 
 struct CUstream_st;      // *cudaStream_t

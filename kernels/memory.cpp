@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus::memory {
 namespace {

@@ -24,9 +24,10 @@ void reset_peak();      // of every device
 void release_cached();  // gives what nobody uses back to the system, on every device
 
 // 64-byte aligned (256 on the GPU), uninitialised. Throws Error when the system has no more; hence
-// not inside an OpenMP region, which an exception must not leave (PerThread in kernels/parallel.h).
-// Thread-safe. A block on the GPU belongs to the stream of open_gpu(): it may be let go while work
-// queued there still uses it. Work on another stream must be waited for first.
+// not inside an OpenMP region, which an exception must not leave (PerThread in
+// kernels/cpu/parallel.h). Thread-safe. A block on the GPU belongs to the stream of open_gpu(): it
+// may be let go while work queued there still uses it. Work on another stream must be waited for
+// first.
 std::shared_ptr<std::byte> allocate(size_t bytes, Device device = Device::cpu);
 
 // Within the memory of one device. On the host the ranges may overlap.

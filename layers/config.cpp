@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "autograd/ops.h"
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

@@ -6,13 +6,14 @@
 
 Rules
   arrows    a folder includes only itself and the folders named for it in ARROWS.
+  rooms     a folder in ROOMS is included only by those named there: a room that stands above its neighbours.
   path      a quoted include is the path from the root and names an existing file.
   vendor    a vendor header stays in its room (VENDOR), or in the tests of that room, where it is
             the independent truth.
   listed    every source file and every <stem>_test.py is named in a CMakeLists.txt, so none is
             silently left out.
-  op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp and cpu/<op>.cpp,
-            or several cpu/<op>_<part>.cpp.
+  op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp, cpu/<op>.cpp (or several
+            cpu/<op>_<part>.cpp) and the same in cuda/ or cuda/<op>/. One op, one stem, on every floor.
   test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
             helpers in tests/support/, tests/simt/ and tests/fakecuda/ have any name.
   guard     a header starts with #pragma once.
@@ -32,18 +33,26 @@ from pathlib import Path
 MAX_LINES = 500
 # tests/ and bench/ may include everything; nobody includes them. A single file stands for itself.
 ARROWS = {
-    "kernels": [],
-    "autograd": ["kernels"],
+    "base": [],
+    "kernels": ["base"],
+    "autograd": ["base", "kernels"],
     # Layers say what is computed, autograd how: for them are only the vocabulary of kernels and what
     # fills and converts parameters, never an op.
-    "layers": ["autograd", "kernels/check.h", "kernels/dtype.h", "kernels/exec.h",
-               "kernels/memory.h", "kernels/convert.h", "kernels/philox.h"],
-    "data": ["kernels/check.h", "kernels/xxh64.h"],
-    "dist": ["autograd", "kernels"],
-    "checkpoints": ["dist", "layers", "autograd", "kernels"],
-    "train": ["checkpoints", "dist", "data", "layers", "autograd", "kernels"],
+    "layers": ["autograd", "base", "kernels/dtype.h", "kernels/exec.h", "kernels/memory.h", "kernels/convert.h",
+               "kernels/philox.h"],
+    "data": ["base"],
+    "dist": ["autograd", "base", "kernels"],
+    "checkpoints": ["dist", "layers", "autograd", "base", "kernels"],
+    "train": ["checkpoints", "dist", "data", "layers", "autograd", "base", "kernels"],
 }
 FREE = ("tests", "bench")
+# Folder -> path prefixes that may include from it, besides FREE.
+ROOMS = {
+    "kernels/cpu/": ["kernels/cpu/", "train/peak.cpp"],
+    "kernels/cuda/": ["kernels/cuda/", "dist/nccl"],
+    "train/commands/": ["train/commands/", "train/main.cpp"],
+    "train/report/": ["train/report/", "train/commands/"],
+}
 # Pattern of the header -> path prefixes that may include it.
 VENDOR = [
     (r"mpi\.h", ["dist/", "tests/dist/", "tests/fakecuda/nccl"]),
@@ -52,7 +61,7 @@ VENDOR = [
     (r"sentencepiece.*", ["data/", "tests/data/"]),
     (r"archive(_entry)?\.h", ["data/", "tests/data/"]),
     (r"zlib\.h", ["data/"]),
-    (r"xxh.*", ["kernels/"]),
+    (r"xxh.*", ["base/"]),
     (r"nccl\.h", ["dist/nccl", "tests/fakecuda/"]),
     (r"cuda.*|cublas.*|curand.*|cub/.*|cooperative_groups.*|mma\.h|nv\w*/.*",
      ["kernels/cuda/", "dist/nccl", "tests/dist/nccl", "tests/simt/", "tests/fakecuda/"]),
@@ -62,8 +71,7 @@ VENDOR = [
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are vocabulary or tools, not ops.
-INFRASTRUCTURE = {"bad_input", "check", "device", "dtype", "exec", "head_loss_blocks", "memory", "parallel", "simd",
-                  "xxh64"}
+INFRASTRUCTURE = {"bad_input", "device", "dtype", "exec", "head_loss_blocks", "memory"}
 # Ops whose truth is a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 HEADERS = {".h", ".cuh"}
@@ -115,6 +123,9 @@ def check_include(root, file, number, quoted, angled):
         elif not any(covers(allowed, quoted) for allowed in [own, *ARROWS.get(own, [])]):
             may = ", ".join(ARROWS.get(own, [])) or "nothing"
             yield f'{where}: arrows: {own} may include {may} (and itself), not "{quoted}"'
+        for room, guests in ROOMS.items():
+            if quoted.startswith(room) and not file.as_posix().startswith(tuple(guests)):
+                yield f'{where}: rooms: "{quoted}" is for {", ".join(guests)} only'
 
 
 def unrolled(text):
@@ -223,8 +234,9 @@ def check_names(root, files):
 def check_op(name, stem, present):
     if stem in INFRASTRUCTURE:
         return
-    if not any(re.fullmatch(rf"kernels/cpu/{stem}(_\w+)?\.cpp", path) for path in present):
-        yield f"{name}: op: kernels/cpu/{stem}.cpp is missing"
+    for backend in BACKENDS:
+        if not any(re.fullmatch(rf"kernels/{backend}/({stem}/)?{stem}(_\w+)?\.(cpp|cu)", path) for path in present):
+            yield f"{name}: op: kernels/{backend}/{stem} is missing"
     if f"kernels/reference/{stem}.h" not in present and stem not in PUBLISHED:
         yield f"{name}: op: kernels/reference/{stem}.h is missing"
     if f"tests/kernels/{stem}_test.cpp" not in present:
@@ -271,8 +283,8 @@ HEADER = "#pragma once\nnamespace rodimus::cuda {\n"
 # A tree that obeys every rule; each plant below breaks one of them.
 CLEAN = {
     "CMakeLists.txt": "add_executable(rodimus train/main.cpp)\n",
-    "kernels/check.h": "#pragma once\n",
-    "kernels/exec.h": '#pragma once\n#include "kernels/check.h"\n',
+    "base/error.h": "#pragma once\n",
+    "kernels/exec.h": '#pragma once\n#include "base/error.h"\n',
     "kernels/norm.h": '#pragma once\n#include "kernels/exec.h"\n',
     "kernels/reference/norm.h": "#pragma once\n",
     "kernels/cpu/norm.cpp": '#include "kernels/norm.h"\n#include <immintrin.h>\n',
@@ -281,15 +293,19 @@ CLEAN = {
     "kernels/cuda/dims.cuh": HEADER + "struct Dims {\n  int rows = 0;\n};\nenum class Kind { a, b };\n"
                              "inline constexpr int64_t kTile = 64;\nusing Row = float;\n"
                              "inline int padded(int x, const Dims& dims) { return x; }\n",
-    "kernels/xxh64.h": "#pragma once\n",
-    "kernels/xxh64.cpp": '#include "kernels/xxh64.h"\n#include <xxhash.h>\n',
-    "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\nadd_library(base xxh64.cpp)\n",
+    "base/checksum.h": "#pragma once\n",
+    "base/checksum.cpp": '#include "base/checksum.h"\n#include <xxhash.h>\n',
+    "kernels/cuda/norm.cu": "",
+    "kernels/CMakeLists.txt": "add_library(kernels cpu/norm.cpp)\nset(kernels cuda/norm.cu)\n",
+    "base/CMakeLists.txt": "add_library(base checksum.cpp)\n",
     "autograd/norm.h": '#pragma once\n#include "kernels/norm.h"\n',
     "layers/linear.h": '#pragma once\n#include "autograd/norm.h"\n#include "kernels/exec.h"\n',
-    "data/shard.h": '#pragma once\n#include "kernels/check.h"\n#include "kernels/xxh64.h"\n',
+    "data/shard.h": '#pragma once\n#include "base/error.h"\n#include "base/checksum.h"\n',
     "dist/mpi.cpp": '#include <mpi.h>\n#include "autograd/norm.h"\n',
     "dist/CMakeLists.txt": "add_library(dist mpi.cpp)\n",
     "checkpoints/save.h": '#pragma once\n#include "layers/linear.h"\n#include <hdf5.h>\n',
+    "train/commands/cli.h": "#pragma once\n",
+    "train/report/plan.h": "#pragma once\n",
     "train/main.cpp": '#include <CLI/CLI.hpp>\n#include <vector>\n#include "data/shard.h"\n',
     "tests/kernels/norm_test.cpp": '#include <gtest/gtest.h>\n#include "kernels/reference/norm.h"\n',
     "tests/support/mpi_main.cpp": "",
@@ -344,12 +360,18 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("listed", "bench/other_bench.cpp", ""),
     ("listed", "kernels/CMakeLists.txt", "add_library(kernels)  # cpu/norm.cpp\n"),
     ("op", "kernels/memory_bound.h", "#pragma once\n"),
-    ("op: kernels/cpu/rotary.cpp is missing", "kernels/rotary.h", "#pragma once\n"),
+    ("op: kernels/cpu/rotary is missing", "kernels/rotary.h", "#pragma once\n"),
+    ("op: kernels/cuda/rotary is missing", "kernels/rotary.h", "#pragma once\n"),
+    ("rooms", "train/config/keys.h", '#pragma once\n#include "train/commands/cli.h"\n'),
+    ("rooms", "train/main.cpp", '#include "train/report/plan.h"\n'),
+    ("rooms", "kernels/norm.h", '#pragma once\n#include "kernels/cpu/tiles.h"\n'),
+    ("rooms", "kernels/cpu/norm.cpp", '#include "kernels/cuda/tiles.cuh"\n'),
+    ("arrows", "base/error.h", '#pragma once\n#include "kernels/exec.h"\n'),
     ("op: kernels/reference/rotary.h is missing", "kernels/rotary.h", "#pragma once\n"),
     ("op: tests/kernels/rotary_test.cpp is missing", "kernels/rotary.h", "#pragma once\n"),
     ("test name", "tests/kernels/helper.cpp", ""),
     ("test name", "tests/fuzz/parser_test.cpp", ""),
-    ("guard", "kernels/check.h", "namespace rodimus {}\n"),
+    ("guard", "base/error.h", "namespace rodimus {}\n"),
     ("namespace", "kernels/cpu/tiles.h", "#pragma once\nnamespace rodimus::norm {\n"),
     ("namespace", "kernels/cpu/tiles.h", "#pragma once\nnamespace rodimus::cuda {\n"),
     ("namespace", "kernels/cuda/tiles.cuh", "#pragma once\nnamespace rodimus::cuda_norm {\n"),

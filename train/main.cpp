@@ -1,8 +1,9 @@
-// `rodimus`. The list of commands is in train/commands.h; what each does is in its own file.
+// `rodimus`. The list of commands is in train/commands/commands.h; what each does is in its own
+// file.
 #include <iostream>
 
-#include "train/cli.h"
-#include "train/commands.h"
+#include "train/commands/cli.h"
+#include "train/commands/commands.h"
 
 int main(int argc, char** argv) {
   return rodimus::run_command_line(argc, argv, rodimus::kCommands, std::cout, std::cerr);

@@ -11,8 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/atomic_file.h"
+#include "base/error.h"
 #include "dist/communicator.h"
-#include "kernels/check.h"
 
 namespace rodimus {
 namespace {
@@ -55,22 +56,6 @@ int open_or_fail(const std::filesystem::path& file, int flags) {
   return fd;
 }
 
-// The old lines stay until the new ones are complete: a crash here must not lose them.
-void replace_content(const std::filesystem::path& file, const std::string& content) {
-  std::filesystem::path temporary = file;
-  temporary += ".tmp";
-  const int fd = open_or_fail(temporary, O_TRUNC);
-  const bool written = write_all(fd, content) && ::fsync(fd) == 0;
-  const int error = errno;
-  ::close(fd);
-  if (!written) {
-    ::unlink(temporary.c_str());
-    errno = error;
-    fail_errno(temporary);
-  }
-  if (::rename(temporary.c_str(), file.c_str()) != 0) fail_errno(file);
-}
-
 double perplexity(double loss) { return std::exp(loss); }
 
 }  // namespace
@@ -79,7 +64,8 @@ MetricsWriter::MetricsWriter(std::filesystem::path file, int64_t resume_step,
                              int64_t evaluated_step)
     : file_(std::move(file)) {
   if (resume_step >= 0) {
-    replace_content(file_, lines_until(file_, resume_step, evaluated_step));
+    // The old lines stay until the new ones are complete: a crash here must not lose them.
+    write_whole(file_, lines_until(file_, resume_step, evaluated_step));
   }
   fd_ = open_or_fail(file_, O_APPEND | (resume_step < 0 ? O_TRUNC : 0));
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "layers/parameter.h"
-#include "train/config.h"
+#include "train/config/config.h"
 
 namespace rodimus {
 

@@ -4,15 +4,17 @@
 #include <chrono>
 
 #include "autograd/tensor.h"
-#include "data/progress.h"
+#include "base/progress.h"
 #include "kernels/convert.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/device.h"
 #include "kernels/gemm.h"
-#include "kernels/parallel.h"
 #include "kernels/philox.h"
 #include "train/placement.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using Clock = std::chrono::steady_clock;

@@ -6,7 +6,7 @@
 
 #include "dist/communicator.h"
 #include "kernels/exec.h"
-#include "train/config.h"
+#include "train/config/config.h"
 
 namespace rodimus {
 

@@ -6,9 +6,9 @@
 #include <array>
 #include <cmath>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/device.h"
-#include "train/config_schema.h"
+#include "train/config/config_schema.h"
 #include "train/run_state.h"
 #include "train/schedule.h"
 

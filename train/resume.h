@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
-#include "train/config.h"
+#include "train/config/config.h"
 
 namespace rodimus {
 

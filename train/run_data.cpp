@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "kernels/xxh64.h"
+#include "base/checksum.h"
 
 namespace rodimus {
 namespace {

@@ -8,8 +8,8 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
-#include "train/config.h"
-#include "train/text_counts.h"
+#include "train/config/config.h"
+#include "train/inference/text_counts.h"
 #include "train/verify_data.h"
 
 namespace rodimus {

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <thread>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 

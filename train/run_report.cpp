@@ -3,7 +3,7 @@
 #include <array>
 #include <span>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 

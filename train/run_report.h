@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "train/evaluate.h"
+#include "train/inference/evaluate.h"
 #include "train/metrics.h"
 #include "train/run_state.h"
 #include "train/tensorboard.h"

@@ -3,10 +3,10 @@
 #include <array>
 #include <optional>
 
+#include "base/error.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/folders.h"
-#include "kernels/check.h"
-#include "train/load_model.h"
+#include "train/inference/load_model.h"
 #include "train/run_state.h"
 
 namespace rodimus {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "dist/communicator.h"
-#include "train/config.h"
+#include "train/config/config.h"
 #include "train/run_lock.h"
 
 namespace rodimus {

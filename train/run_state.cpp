@@ -5,7 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/memory.h"
 #include "kernels/reduce.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
-#include "train/config.h"
+#include "train/config/config.h"
 #include "train/optimizer.h"
 
 namespace rodimus {

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "data/progress.h"
+#include "base/progress.h"
 #include "kernels/convert.h"
 #include "kernels/reduce.h"
 #include "train/signals.h"

@@ -9,7 +9,7 @@
 #include <charconv>
 #include <chrono>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

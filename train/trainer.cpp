@@ -5,14 +5,14 @@
 #include <memory>
 #include <optional>
 
-#include "data/output_file.h"
-#include "data/progress.h"
+#include "base/atomic_file.h"
+#include "base/checksum.h"
+#include "base/progress.h"
 #include "data/verified_files.h"
 #include "kernels/reduce.h"
-#include "kernels/xxh64.h"
-#include "train/config_warnings.h"
-#include "train/evaluate.h"
-#include "train/load_model.h"
+#include "train/config/config_warnings.h"
+#include "train/inference/evaluate.h"
+#include "train/inference/load_model.h"
 #include "train/peak.h"
 #include "train/placement.h"
 #include "train/resume.h"

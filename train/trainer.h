@@ -2,7 +2,7 @@
 #pragma once
 
 #include "dist/communicator.h"
-#include "train/config.h"
+#include "train/config/config.h"
 #include "train/run_start.h"
 
 namespace rodimus {

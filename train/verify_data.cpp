@@ -10,9 +10,9 @@
 #include <numeric>
 #include <set>
 
+#include "base/atomic_file.h"
+#include "base/progress.h"
 #include "data/file_check.h"
-#include "data/output_file.h"
-#include "data/progress.h"
 #include "train/signals.h"
 
 namespace rodimus {
@@ -231,10 +231,7 @@ void Verification::remember() {
 void Verification::write(const VerifiedFiles& files) const {
   try {
     std::filesystem::create_directories(options_.memory.parent_path());
-    OutputFile file(options_.memory);
-    file.write(to_json(files));
-    file.close();
-    file.publish();
+    write_whole(options_.memory, to_json(files));
   } catch (const std::exception& error) {
     fmt::print(stderr, "rodimus: warning: the next start will read the shards again: {}\n",
                error.what());

@@ -1,10 +1,12 @@
 // AdamW: reads p, m, v, g, writes p, m, v and the bf16 copy; 30 bytes an element, bound by memory.
 #include "kernels/adamw.h"
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 
 using simd::Vec;
 

@@ -2,10 +2,12 @@
 // element.
 #include "kernels/convert.h"
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 
 template <class To, class From>
 void convert(Cpu& exec, To* y, const From* x, int64_t n) {

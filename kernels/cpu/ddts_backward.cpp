@@ -12,7 +12,7 @@
 #include <cmath>
 
 #include "kernels/cpu/ddts_chunk.h"
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace rodimus {
 namespace {

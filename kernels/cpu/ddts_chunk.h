@@ -11,8 +11,8 @@
 #include <cstdint>
 
 #include "kernels/cpu/microkernel.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/ddts.h"
-#include "kernels/simd.h"
 
 namespace rodimus::cpu::ddts {
 

@@ -5,10 +5,12 @@
 
 #include <cmath>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using simd::Vec;

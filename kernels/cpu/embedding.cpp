@@ -5,9 +5,11 @@
 #include <algorithm>
 
 #include "kernels/bad_input.h"
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 // Before the parallel region: an exception must not leave it.

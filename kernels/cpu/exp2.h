@@ -2,7 +2,7 @@
 // a third less than e^x.
 #pragma once
 
-#include "kernels/simd.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus::cpu {
 

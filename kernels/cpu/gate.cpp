@@ -1,10 +1,12 @@
 // Elementwise gates: one read of every input, one write of every output.
 #include "kernels/gate.h"
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 
 using simd::Vec;
 

@@ -14,10 +14,12 @@
 
 #include "kernels/convert.h"
 #include "kernels/cpu/gemm_few_rows.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 // oneDNN takes its thread count from OpenMP's setting of the calling thread.

@@ -3,8 +3,8 @@
 // because the hardware prefetches one stream per page well. Rows of a stay in L1.
 #include "kernels/cpu/gemm_few_rows.h"
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus::cpu {
 namespace {

@@ -10,10 +10,12 @@
 
 #include "kernels/bad_input.h"
 #include "kernels/cpu/exp2.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using simd::kLanes;

@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/simd.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus::cpu::micro {
 

@@ -4,10 +4,12 @@
 
 #include <cmath>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 
 using simd::Vec;
 

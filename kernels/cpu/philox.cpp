@@ -5,9 +5,11 @@
 #include <limits>
 #include <numbers>
 
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 std::array<uint32_t, 4> block_of(uint64_t seed, uint64_t stream, uint64_t index) {

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 // f(begin, end) of each block of `block` items, as an array. Sum is the result type.

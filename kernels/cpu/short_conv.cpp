@@ -8,10 +8,12 @@
 #include <array>
 #include <type_traits>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using simd::Vec;

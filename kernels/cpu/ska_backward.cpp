@@ -11,9 +11,9 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/ska_tiles.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 
 namespace rodimus {
 namespace cpu::ska {

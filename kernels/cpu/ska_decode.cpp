@@ -6,9 +6,9 @@
 
 #include <cmath>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/ska_tiles.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 
 namespace rodimus::cpu::ska {
 namespace {

@@ -7,10 +7,10 @@
 
 #include <cmath>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/ska_decode.h"
 #include "kernels/cpu/ska_tiles.h"
 #include "kernels/memory.h"
-#include "kernels/parallel.h"
 
 namespace rodimus {
 namespace cpu::ska {

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/cpu/exp2.h"
 #include "kernels/cpu/microkernel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/ska.h"
 
 namespace rodimus::cpu::ska {

@@ -1,7 +1,7 @@
 // Sums over a warp and over a block, in an order that depends on the block's size alone.
 #pragma once
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "kernels/cuda/dev.cuh"
 #include "kernels/exec.h"
 

@@ -1,9 +1,9 @@
 // The parts below HDF5: checksum, flat-buffer arithmetic, the two JSON texts.
 #include <gtest/gtest.h>
 
+#include "base/checksum.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/metadata.h"
-#include "kernels/xxh64.h"
 #include "tests/checkpoints/example.h"
 
 namespace rodimus {

@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus {
 namespace {

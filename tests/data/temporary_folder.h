@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kernels/check.h"
+#include "base/error.h"
 
 namespace rodimus::testing {
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/checksum.h"
+#include "base/error.h"
 #include "checkpoints/metadata.h"
-#include "kernels/check.h"
-#include "kernels/xxh64.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "kernels/check.h"
-#include "train/config.h"
+#include "base/error.h"
+#include "train/config/config.h"
 
 namespace {
 

@@ -2,8 +2,8 @@
 #include <cstdlib>
 #include <span>
 
+#include "base/error.h"
 #include "data/shard_index.h"
-#include "kernels/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using rodimus::LlmcHeader;

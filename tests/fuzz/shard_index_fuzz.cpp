@@ -4,8 +4,8 @@
 #include <cstring>
 #include <span>
 
+#include "base/error.h"
 #include "data/shard_index.h"
-#include "kernels/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t bin_bytes = 0;

@@ -9,12 +9,14 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/reference/convert.h"
 #include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using testing::Array;

@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "kernels/check.h"
-#include "kernels/parallel.h"
+#include "base/error.h"
+#include "kernels/cpu/parallel.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 TEST(Memory, MoreThanThereIsIsAnError) {

@@ -1,5 +1,5 @@
 // The vector functions against libm in double, over every exponent and at the special values.
-#include "kernels/simd.h"
+#include "kernels/cpu/simd.h"
 
 #include <gtest/gtest.h>
 
@@ -11,6 +11,8 @@
 #include "tests/support/random.h"
 
 namespace rodimus {
+
+using namespace cpu;
 namespace {
 
 using simd::kLanes;

@@ -1,5 +1,5 @@
 // The figures of `rodimus bench` and the prediction of memory, against really running steps.
-#include "train/bench.h"
+#include "train/report/bench.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include "kernels/memory.h"
 #include "layers/memory.h"
 #include "tests/train/run_command.h"
-#include "train/commands.h"
+#include "train/commands/commands.h"
 #include "train/placement.h"
 #include "train/step.h"
 

@@ -1,4 +1,4 @@
-#include "train/config.h"
+#include "train/config/config.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <functional>
 #include <iterator>
 
-#include "kernels/check.h"
-#include "train/config_schema.h"
-#include "train/nearest.h"
+#include "base/error.h"
+#include "base/words.h"
+#include "train/config/config_schema.h"
 
 namespace rodimus {
 namespace {

@@ -1,4 +1,4 @@
-#include "train/config_warnings.h"
+#include "train/config/config_warnings.h"
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
 // What `rodimus eval` does, against the float64 losses of the authors' model: parameters go through
 // a checkpoint with its configuration, tokens through shards.
-#include "train/evaluate.h"
+#include "train/inference/evaluate.h"
 
 #include "checkpoints/checkpoint.h"
 #include "data/shard_writer.h"
 #include "tests/data/temporary_folder.h"
 #include "tests/layers/golden_model.h"
-#include "train/load_model.h"
+#include "train/inference/load_model.h"
 #include "train/run_state.h"
 
 namespace rodimus::testing {

@@ -5,7 +5,7 @@
 
 #include "data/shard_writer.h"
 #include "tests/data/temporary_folder.h"
-#include "train/evaluate.h"
+#include "train/inference/evaluate.h"
 
 namespace rodimus {
 namespace {

@@ -1,4 +1,4 @@
-#include "train/generate.h"
+#include "train/inference/generate.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,8 @@
 #include <fstream>
 #include <utility>
 
-#include "kernels/check.h"
-#include "train/inspect.h"
-#include "train/load_model.h"
+#include "base/error.h"
+#include "train/inference/load_model.h"
 #include "train/placement.h"
 #include "train/run_state.h"
 #include "train/signals.h"

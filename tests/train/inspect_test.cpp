@@ -1,12 +1,12 @@
-#include "train/inspect.h"
+#include "train/report/inspect.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 
+#include "base/error.h"
 #include "data/shard_writer.h"
 #include "data/tokenizer.h"
-#include "kernels/check.h"
 #include "layers/model.h"
 #include "tests/data/foreign_model.h"
 

@@ -8,10 +8,10 @@
 #include <sstream>
 
 #include "dist/communicator.h"
-#include "train/cli.h"
-#include "train/commands.h"
-#include "train/config_schema.h"
-#include "train/option_checks.h"
+#include "train/commands/cli.h"
+#include "train/commands/commands.h"
+#include "train/commands/option_checks.h"
+#include "train/config/config_schema.h"
 
 namespace rodimus {
 namespace {

@@ -1,10 +1,10 @@
-#include "train/plan.h"
+#include "train/report/plan.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "layers/memory.h"
 
 namespace rodimus {

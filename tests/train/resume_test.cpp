@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "kernels/device.h"
-#include "train/load_model.h"
+#include "train/inference/load_model.h"
 #include "train/run_start.h"
 #include "train/run_state.h"
 #include "train/schedule.h"

@@ -1,11 +1,11 @@
-#include "train/sampling.h"
+#include "train/inference/sampling.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "kernels/check.h"
+#include "base/error.h"
 #include "tests/support/random.h"
 
 namespace rodimus {

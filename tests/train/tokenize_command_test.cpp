@@ -5,7 +5,7 @@
 #include "tests/data/foreign_model.h"
 #include "tests/data/temporary_folder.h"
 #include "tests/train/run_command.h"
-#include "train/commands.h"
+#include "train/commands/commands.h"
 
 namespace rodimus {
 namespace {

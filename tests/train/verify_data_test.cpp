@@ -9,10 +9,10 @@
 #include <memory>
 #include <numeric>
 
+#include "base/checksum.h"
 #include "data/dataset.h"
 #include "data/shard_writer.h"
 #include "data/verified_files.h"
-#include "kernels/xxh64.h"
 #include "tests/data/temporary_folder.h"
 #include "tests/support/mpi_main.h"
 #include "train/signals.h"

@@ -1,0 +1,189 @@
+// rodimus eval: perplexity of a checkpoint on shards.
+#include <fmt/core.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/progress.h"
+#include "data/verified_files.h"
+#include "train/commands/commands.h"
+#include "train/commands/mpi_session.h"
+#include "train/commands/option_checks.h"
+#include "train/inference/evaluate.h"
+#include "train/inference/load_model.h"
+#include "train/placement.h"
+#include "train/run_data.h"
+#include "train/signals.h"
+
+namespace rodimus {
+namespace {
+
+struct Arguments {
+  std::string checkpoint;
+  std::vector<std::string> data;
+  std::string tokenizer, mode = "windows", compute = "run", device = "auto";
+  int64_t seq_len = 0, micro_batch = 0, limit = 0;
+  int threads = 0;
+  bool json = false, no_verify = false, no_bos = false;
+};
+
+// What ends a document in `data`, as far as the shards or the tokenizer tell; -1: unknown or
+// nothing.
+int32_t eos_of(const RunData& data) {
+  for (const Shard& shard : data.val->shards())
+    if (shard.info()) return shard.info()->eos_id;
+  return data.tokenizer ? data.tokenizer->eos_id() : -1;
+}
+
+nlohmann::json known_or_null(bool known, double value) {
+  return known ? nlohmann::json(value) : nlohmann::json();
+}
+
+nlohmann::json known_or_null(CountFrom from) {
+  return name_of(from) ? nlohmann::json(name_of(from)) : nlohmann::json();
+}
+
+void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator) {
+  install_stop_signals();
+  Context ctx;
+  LoadedModel loaded;
+  RunData data;
+  std::vector<std::string> problems;
+  together(communicator, [&] {
+    ctx.exec = place_rank(arguments.device, arguments.threads, communicator);
+    loaded = load_model(arguments.checkpoint, ctx.exec, arguments.compute, &problems);
+    ctx.compute = loaded.compute;
+    Config& config = loaded.config;
+    if (!arguments.data.empty()) config.data.val = arguments.data;
+    if (config.data.val.empty())
+      fail("eval: the checkpoint's configuration has no data.val: name shards with --data");
+    config.data.tokenizer = find_tokenizer(arguments.tokenizer, loaded);
+    if (arguments.seq_len > 0) config.data.seq_len = arguments.seq_len;
+    config.data.verify = !arguments.no_verify;
+    config.data.train.clear();
+  });
+  data = open_data(loaded.config, {.memory = run_folder_of(loaded.folder) / kVerifiedFile},
+                   communicator);
+  together(communicator, [&] { require_run_tokenizer(data, loaded.state.tokenizer_hash); });
+
+  if (communicator.rank() == 0) {
+    for (const std::string& problem : problems)
+      fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
+    if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
+  }
+
+  const Config& config = loaded.config;
+  const EvalOptions options{.micro_batch = arguments.micro_batch > 0
+                                               ? arguments.micro_batch
+                                               : std::max<int64_t>(1, config.run.micro_batch),
+                            .limit = arguments.limit,
+                            .reset_documents = config.data.reset_documents,
+                            .token_bytes = data.token_bytes,
+                            .text = data.val_text,
+                            .start = document_start(config, eos_of(data), arguments.no_bos)};
+  const bool windows = arguments.mode == "windows";
+  const auto begin = std::chrono::steady_clock::now();
+  const auto result = windows
+                          ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
+                          : evaluate_documents(*loaded.model, ctx, *data.val, config.data.seq_len,
+                                               options, communicator);
+  if (!result) throw SharedError("eval: stopped by a signal");
+  if (communicator.rank() != 0) return;
+  const double seconds = seconds_since(begin);
+  if (arguments.json) {
+    nlohmann::json out{
+        {"checkpoint", loaded.folder.string()},
+        {"step", loaded.state.step},
+        {"mode", arguments.mode},
+        {"seq_len", config.data.seq_len},
+        {"compute", name_of(ctx.compute)},
+        {"document_start", windows ? "as it stands in the shard" : options.start.text},
+        {"bos_token", !windows && options.start.token >= 0 ? nlohmann::json(options.start.token)
+                                                           : nlohmann::json()},
+        {"tokens", result->tokens},
+        {"predictable_tokens", result->predictable},
+        {"nats_per_token", result->loss()},
+        {"bits_per_token", result->bits_per_token()},
+        {"perplexity", result->perplexity()},
+        {"bytes", result->bytes},
+        {"bytes_from", known_or_null(result->bytes_from)},
+        {"bits_per_byte", known_or_null(result->bytes > 0, result->bits_per_byte())},
+        {"words", result->words},
+        {"words_from", known_or_null(result->words_from)},
+        {"perplexity_per_word", known_or_null(result->words > 0, result->perplexity_per_word())},
+        {"ranks", communicator.world_size()},
+        {"seconds", seconds}};
+    fmt::print("{}\n", out.dump());
+    return;
+  }
+  fmt::print("{} (step {}), {} in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,
+             describe_scored(*result), seconds,
+             windows ? fmt::format("windows of {}", config.data.seq_len)
+                     : fmt::format("whole documents; one begins so: {}", options.start.text));
+  fmt::print("perplexity {:.4f}, nats/token {:.5f}, bits/token {:.5f}, {}\n", result->perplexity(),
+             result->loss(), result->bits_per_token(), describe_text_figures(*result));
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("eval", "Perplexity of a checkpoint on held-out shards");
+  command
+      ->add_option("--checkpoint", arguments->checkpoint,
+                   "A checkpoint, or a run (its newest sound checkpoint)")
+      ->required()
+      ->check(not_empty());
+  command->add_option("--data", arguments->data, "Shards or folders; default: data.val of the run")
+      ->check(not_empty());
+  command
+      ->add_option("--tokenizer", arguments->tokenizer,
+                   "SentencePiece model, for bits per byte; default: the run's")
+      ->check(not_empty());
+  command
+      ->add_option(
+          "--mode", arguments->mode,
+          "windows: pieces of seq_len tokens, each from an empty state, as in training, and "
+          "the shorter tail of each shard; documents: whole documents with carried state, "
+          "each after the EOS that stands before it in training (not with "
+          "data.reset_documents, where a document begins in an empty state; llm.c shards: "
+          "with data.document_delimiter)")
+      ->check(one_of({"windows", "documents"}))
+      ->capture_default_str();
+  command->add_option("--seq-len", arguments->seq_len, "Window length; default: the run's")
+      ->check(integer_in(1, kMaxSize));
+  command
+      ->add_option("--micro-batch", arguments->micro_batch,
+                   "Windows per forward pass; default: the run's")
+      ->check(integer_in(1, kMaxSize));
+  command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
+      ->check(integer_in(0));
+  command
+      ->add_option(
+          "--compute", arguments->compute,
+          "Type of matrix products: run, the one the checkpoint was trained in; f32; bf16; "
+          "auto, bf16 where the device multiplies it in hardware")
+      ->check(one_of({"run", "f32", "bf16", "auto"}))
+      ->capture_default_str();
+  command->add_option("--device", arguments->device, "Where the model runs")
+      ->check(one_of({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command
+      ->add_option("--threads", arguments->threads,
+                   "Threads per rank; 0: its cores, within the CPU quota of the container")
+      ->check(integer_in(0, 4096))
+      ->capture_default_str();
+  command->add_flag("--no-bos", arguments->no_bos,
+                    "Documents: put nothing before them; their first token is not scored");
+  command->add_flag("--no-verify", arguments->no_verify,
+                    "Do not read all shards for their checksums first");
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->footer(
+      "Example:\n  mpirun -n 2 rodimus eval --checkpoint runs/first --data my_data/val --json");
+  command->callback([arguments] {
+    with_communicator(
+        [&](Communicator& communicator) { evaluate_checkpoint(*arguments, communicator); });
+  });
+}
+
+}  // namespace rodimus

@@ -1,0 +1,54 @@
+// `rodimus inspect`: the command line of train/report/inspect.h.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "train/commands/commands.h"
+#include "train/commands/mpi_session.h"
+#include "train/commands/option_checks.h"
+#include "train/report/inspect.h"
+
+namespace rodimus {
+namespace {
+
+void run(const std::string& path, bool json) {
+  Inspection inspection = inspect(path);
+  const auto& problems = inspection.problems;
+  if (json) {
+    inspection.facts["sound"] = problems.empty();
+    inspection.facts["problems"] = problems;
+    // Paths need not be UTF-8, JSON must be.
+    fmt::print("{}\n", inspection.facts.dump(2, ' ', false,
+                                             nlohmann::ordered_json::error_handler_t::replace));
+  } else {
+    fmt::print("{}", describe(inspection));
+  }
+  if (!problems.empty()) {
+    fail(path, " is damaged: ", problems.front(),
+         problems.size() > 1 ? concat(" (and ", problems.size() - 1, " more)") : "");
+  }
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Show and verify a checkpoint, a run, shards, a tokenizer or a configuration");
+  command->add_option("path", *path, "what to look at")->required()->check(not_empty());
+  command->add_flag("--json", *json, "print JSON");
+  command->footer(
+      "Example:\n"
+      "  rodimus inspect runs/demo           all checkpoints, the newest in full\n"
+      "  rodimus inspect configs/125m.toml   parameters, memory, FLOPs\n"
+      "Checksums are verified. Exit code 1 when anything is damaged.");
+  command->callback([path, json] {
+    require_single_process("inspect");
+    run(*path, *json);
+  });
+}
+
+}  // namespace rodimus

@@ -1,0 +1,61 @@
+// `rodimus plan`: the command line of train/report/plan.h.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "train/commands/commands.h"
+#include "train/commands/mpi_session.h"
+#include "train/commands/option_checks.h"
+#include "train/report/plan.h"
+
+namespace rodimus {
+namespace {
+
+struct Arguments {
+  std::string config;
+  std::vector<std::string> set;
+  PlanOptions plan;
+  bool json = false;
+};
+
+}  // namespace
+
+void add_plan_command(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "Model a run on GPUs: memory, least step time and what bounds it; needs no GPU");
+  command->add_option("config", arguments->config, "TOML file, see configs/")
+      ->required()
+      ->check(not_empty());
+  command
+      ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
+      ->allow_extra_args(false)
+      ->check(not_empty());
+  command->add_option("--gpus", arguments->plan.gpus, "How many, one rank each")
+      ->check(integer_in(1, 1000000))
+      ->capture_default_str();
+  std::vector<std::string> names;
+  for (const GpuSheet& sheet : gpu_sheets()) names.push_back(sheet.name);
+  command->add_option("--gpu", arguments->plan.gpu, "Which")
+      ->check(one_of(names))
+      ->capture_default_str();
+  command
+      ->add_option("--network", arguments->plan.network_gbit_per_s,
+                   "Gbit/s of one NIC to other nodes, each way; a node has a NIC for every GPU")
+      ->check(number_in({.low = 0, .above = true}))
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->footer(
+      "Example:\n"
+      "  rodimus plan configs/1.4b.toml --gpus 64 --gpu h100\n"
+      "  rodimus plan configs/1.4b.toml --gpus 8 --set run.micro_batch=2 --set "
+      "run.recompute=false\n"
+      "Bounds come from data sheets and from the least FLOPs and bytes; nothing is measured.");
+  command->callback([arguments] {
+    require_single_process("plan");
+    const auto result = plan(load_config(arguments->config, arguments->set), arguments->plan);
+    fmt::print("{}", arguments->json ? result.dump(2) + "\n" : describe_plan(result));
+  });
+}
+
+}  // namespace rodimus

@@ -1,0 +1,76 @@
+#include "train/inference/load_model.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "train/placement.h"
+#include "train/run_state.h"
+
+namespace rodimus {
+
+namespace fs = std::filesystem;
+
+fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problems) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) fail("no checkpoint at ", path.native(), ": it does not exist");
+  if (fs::exists(path / "checkpoint.h5", ignored)) return path;
+  std::vector<std::string> found;
+  const auto folder = newest_sound_checkpoint(path, &found);
+  if (!folder && !found.empty()) {
+    fail(path.native(), ": none of its ", found.size(),
+         " checkpoints is sound; the newest: ", found.front());
+  }
+  if (problems) *problems = std::move(found);
+  if (folder) return *folder;
+  fail("no checkpoint at ", path.native(),
+       ": expected a folder step_... or a run folder that holds some");
+}
+
+fs::path run_folder_of(const fs::path& step_folder) {
+  std::error_code ignored;
+  const fs::path whole = fs::weakly_canonical(step_folder, ignored);
+  return (whole.has_filename() ? whole : whole.parent_path()).parent_path();
+}
+
+std::string find_tokenizer(const std::string& given, const LoadedModel& loaded) {
+  if (!given.empty()) return given;
+  std::error_code ignored;
+  const fs::path copy = run_folder_of(loaded.folder) / kRunTokenizer;
+  const std::string& file = loaded.config.data.tokenizer;
+  if (file.empty()) return "";
+  if (fs::exists(copy, ignored)) return copy.string();
+  if (!fs::exists(file, ignored)) {
+    fail("the run used the tokenizer ", file, ", which is neither there nor in ", copy.native(),
+         "; name it with --tokenizer");
+  }
+  return file;
+}
+
+LoadedModel load_model(const fs::path& path, Exec& exec, const std::string& compute,
+                       std::vector<std::string>* problems) {
+  LoadedModel loaded;
+  loaded.folder = find_checkpoint(path, problems);
+  const CheckpointReader reader(loaded.folder);
+  loaded.state = reader.state();
+  loaded.config = config_of(reader);
+  const Device device = device_of(exec);
+  const std::string trained = loaded.config.run.compute;
+  loaded.compute = resolve_compute(compute == "run" ? trained : compute, device);
+  if (compute == "run" && trained == "auto") {
+    loaded.compute_note =
+        concat("the checkpoint does not say in which type it was trained: computing in ",
+               describe_compute("auto", device), "; --compute names another");
+  } else if (loaded.compute == DType::bf16 && !has_native_bf16(device)) {
+    loaded.compute_note =
+        "bf16 on a CPU that does not multiply it: products of bf16 numbers are computed in f32";
+  } else if (trained != "auto" && trained != name_of(loaded.compute)) {
+    loaded.compute_note = concat("computing in ", name_of(loaded.compute),
+                                 ", though the run was trained in ", trained);
+  }
+  loaded.model =
+      std::make_unique<Model>(loaded.config.model, exec, loaded.compute, /*grads=*/false);
+  read_parameters(exec, reader, loaded.model->parameters());
+  return loaded;
+}
+
+}  // namespace rodimus
