@@ -69,7 +69,7 @@ inline Work triad(Cpu exec) {
   constexpr int64_t n = int64_t{64} << 20;
   static const Array<float> a = filled<float>(n), b = filled<float>(n, 1), c = filled<float>(n, 2);
   return {12.0 * n, [exec] {
-            parallel_for(exec, n, kParallelGrain, [](int64_t begin, int64_t end) {
+            cpu::parallel_for(exec, n, cpu::kParallelGrain, [](int64_t begin, int64_t end) {
               float* const sum = a.data();
               const float *const x = b.data(), *const y = c.data();
 #pragma omp simd
