@@ -10,7 +10,7 @@
 #include "kernels/device.h"
 #include "kernels/gemm.h"
 #include "kernels/philox.h"
-#include "train/placement.h"
+#include "train/config/resolve.h"
 
 namespace rodimus {
 

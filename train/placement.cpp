@@ -10,7 +10,6 @@
 #include <cstdlib>
 
 #include "kernels/device.h"
-#include "kernels/gemm.h"
 #include "train/cpu_quota.h"
 
 namespace rodimus {
@@ -93,37 +92,19 @@ Place place_ranks(const std::string& device, int threads, Communicator& communic
   return {exec, std::move(nccl), sums};
 }
 
+Circumstances circumstances_of(const Place& place) {
+  const Cpu* const cpu = std::get_if<Cpu>(&place.exec);
+  return {.device = device_of(place.exec),
+          .ranks = place.communicator->world_size(),
+          .threads = cpu ? cpu->threads : 0};
+}
+
 std::string describe_device(const std::string& device, const Exec& exec) {
   if (const Cpu* cpu = std::get_if<Cpu>(&exec)) {
     return concat(cpu->threads, cpu->threads == 1 ? " thread" : " threads", " on the CPU",
                   device == "auto" ? concat(" (auto: no GPU: ", find_gpus().reason, ")") : "");
   }
   return "a GPU";
-}
-
-DType resolve_compute(const std::string& compute, Device device) {
-  if (compute == "f32") return DType::f32;
-  if (compute == "bf16") return DType::bf16;
-  if (compute != "auto")
-    fail("run.compute = \"", compute, "\": must be \"f32\", \"bf16\" or \"auto\"");
-  return has_native_bf16(device) ? DType::bf16 : DType::f32;
-}
-
-void resolve_for_device(Config& config, const Exec& exec) {
-  config.run.compute = name_of(resolve_compute(config.run.compute, device_of(exec)));
-  config.run.device = name_of(device_of(exec));
-}
-
-bool has_native_bf16(Device device) { return device == Device::cuda || cpu_multiplies_bf16(); }
-
-std::string describe_compute(const std::string& compute, Device device) {
-  const std::string chosen = name_of(resolve_compute(compute, device));
-  if (device == Device::cuda) return chosen;
-  const bool native = has_native_bf16(device);
-  if (compute == "auto")
-    return chosen +
-           (native ? " (auto: this CPU has AVX512_BF16)" : " (auto: this CPU has no AVX512_BF16)");
-  return chosen + (chosen == "bf16" && !native ? " (no native bf16: computed in f32)" : "");
 }
 
 }  // namespace rodimus

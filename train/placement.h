@@ -5,8 +5,7 @@
 #include <string>
 
 #include "dist/communicator.h"
-#include "kernels/exec.h"
-#include "train/config/config.h"
+#include "train/config/resolve.h"
 
 namespace rodimus {
 
@@ -31,23 +30,11 @@ struct Place {
 // and others not, and when two ranks have the same one.
 Place place_ranks(const std::string& device, int threads, Communicator& communicator);
 
+// What resolve() needs to know of it.
+Circumstances circumstances_of(const Place& place);
+
 // "2 threads on the CPU (auto: no GPU: the driver shows no device)", "a GPU".
 // `device` as in place_rank().
 std::string describe_device(const std::string& device, const Exec& exec);
-
-// Throws Error unless `compute` is "f32", "bf16" or "auto". auto: bf16 where the device multiplies
-// it in hardware (GPUs do, CPUs with AVX512_BF16), f32 elsewhere.
-DType resolve_compute(const std::string& compute, Device device);
-
-// Puts what "auto" stands for on `exec` into run.compute and run.device, so that a checkpoint tells
-// what the run was computed with. Threads stay as written: how many there are is a matter of each
-// machine (RunState::threads).
-void resolve_for_device(Config& config, const Exec& exec);
-
-// Whether the device multiplies bf16 in hardware.
-bool has_native_bf16(Device device);
-
-// "f32", and why: "f32 (auto: this CPU has no AVX512_BF16)". `compute` as in resolve_compute().
-std::string describe_compute(const std::string& compute, Device device);
 
 }  // namespace rodimus

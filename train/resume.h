@@ -1,20 +1,27 @@
-// A run that resumes: what must not have changed since its checkpoint, and what may.
+// A run that resumes: what must not have changed since its checkpoint, what may, and what is said
+// about it. The table of keys (config_schema.cpp) says which key is which.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "checkpoints/checkpoint.h"
 #include "train/config/config.h"
 
 namespace rodimus {
 
-// Puts the type and the device that the checkpoint was computed on in the place of "auto", which is
-// resolved once, when a run begins. `other_compute`: leaves run.compute as it is. Throws Error when
-// run.compute names another type than the checkpoint, and when the run computed on a GPU and this
-// machine has none. Returns what there is to say about it, one line each.
-std::vector<std::string> keep_resolved(Config& now, const CheckpointReader& checkpoint,
-                                       bool other_compute);
+// `now` with what is "auto" there as it was when the run began. `other_compute`
+// (--allow-other-compute): run.compute stays as it is.
+Config continued(Config now, const Config& before, bool other_compute);
+
+// One line per key that has another value than in the checkpoint `before` and can matter to the
+// result. Throws Error with key, old and new value for what must not change: the model, what
+// decides the order of the data, and without `other_compute` run.compute.
+std::vector<std::string> changes_at_resume(const Config& before, const Config& now,
+                                           bool other_compute);
+
+// For --init-from: one line per key of the model that has another value, such as the window: the
+// parameters were trained for the old one.
+std::vector<std::string> changes_of_model(const Config& before, const Config& now);
 
 // "learning rate 5.6e-05 in the last step, 1.8e-04 in the next", and whether the schedule has
 // changed in such a way that the two are more than 10 % apart. `step` steps are done; "" when none
@@ -24,17 +31,5 @@ struct RateChange {
   bool jump = false;
 };
 RateChange rate_change(const Config& before, const Config& now, int64_t step);
-
-// One line per key whose value differs from the checkpoint's, except those that cannot matter to
-// the result.
-std::vector<std::string> changed_keys(const Config& now, const CheckpointReader& checkpoint);
-
-// Throws Error when the checkpoint was written by a different model, or when the order of the data
-// would change (seed, seq_len, shuffle): each names key, old and new value.
-void require_same_run(const Config& now, const CheckpointReader& checkpoint);
-
-// For --init-from: one line per key of the model that differs without another shape of parameters,
-// such as the window: the parameters were trained for the old value.
-std::vector<std::string> changed_model_keys(const Config& now, const CheckpointReader& checkpoint);
 
 }  // namespace rodimus

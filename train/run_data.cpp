@@ -9,63 +9,35 @@
 namespace rodimus {
 namespace {
 
-std::vector<Shard> open_named(const std::vector<std::string>& paths, const Config& config) {
-  if (paths.empty()) return {};
-  std::optional<int32_t> delimiter;
-  if (config.data.document_delimiter >= 0)
-    delimiter = static_cast<int32_t>(config.data.document_delimiter);
-  return open_shards({paths.begin(), paths.end()}, delimiter);
-}
-
-std::unique_ptr<Dataset> dataset_of(std::vector<Shard> shards, const Config& config,
+std::unique_ptr<Dataset> dataset_of(std::vector<Shard> shards, int64_t seq_len, int64_t vocab_size,
                                     bool needs_window) {
   if (shards.empty()) return nullptr;
-  return std::make_unique<Dataset>(std::move(shards), config.data.seq_len, config.model.vocab_size,
-                                   needs_window);
+  return std::make_unique<Dataset>(std::move(shards), seq_len, vocab_size, needs_window);
 }
 
-void require_same_tokenizer(const Dataset* data, const char* key, const RunData& run,
-                            const Config& config) {
-  if (!data || !run.tokenizer || data->tokenizer_hash().empty()) return;
-  if (data->tokenizer_hash() == run.tokenizer->hash()) return;
+void require_same_tokenizer(const Dataset* data, const char* key, const Tokenizer* tokenizer,
+                            const std::string& file) {
+  if (!data || !tokenizer || data->tokenizer_hash().empty()) return;
+  if (data->tokenizer_hash() == tokenizer->hash()) return;
   fail(key, ": the shards were written with tokenizer ", data->tokenizer_hash(),
-       ", but data.tokenizer = \"", config.data.tokenizer, "\" is ", run.tokenizer->hash(),
+       ", but data.tokenizer = \"", file, "\" is ", tokenizer->hash(),
        "; name the tokenizer.model that lies beside the shards, or tokenize again");
 }
 
-int64_t vocab_of(const std::vector<Shard>& train, const std::vector<Shard>& val) {
-  int64_t vocab = 0;
-  for (const auto* shards : {&train, &val}) {
-    for (const Shard& shard : *shards)
-      if (shard.info()) vocab = std::max(vocab, shard.info()->vocab_size);
-  }
-  return vocab;
-}
-
 // What needs no look at the contents of shards.
-RunData open_headers(Config& config) {
-  RunData run;
-  if (!config.data.tokenizer.empty()) {
-    run.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.data.tokenizer));
-  }
-  std::vector<Shard> train = open_named(config.data.train, config);
-  std::vector<Shard> val = open_named(config.data.val, config);
-  const int64_t known = run.tokenizer ? run.tokenizer->vocab_size() : vocab_of(train, val);
-  if (config.model.vocab_size == 0) {
-    if (known == 0)
-      fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
-    config.model.vocab_size = known;
-  }
-  if (config.model.vocab_size < known) {
-    fail("model.vocab_size = ", config.model.vocab_size, " is less than the ", known,
+RunData put_together(DataSources sources, int64_t vocab_size, int64_t seq_len) {
+  if (const int64_t known = sources.vocab_size(); vocab_size < known) {
+    fail("model.vocab_size = ", vocab_size, " is less than the ", known,
          " tokens of the tokenizer: set it to ", known, " or more");
   }
-  if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, config.model.vocab_size);
-  config.model.validate();
-  run.train = dataset_of(std::move(train), config, /*needs_window=*/true);
-  run.val = dataset_of(std::move(val), config, /*needs_window=*/false);
-  require_same_tokenizer(run.train.get(), "data.train", run, config);
-  require_same_tokenizer(run.val.get(), "data.val", run, config);
+  RunData run;
+  run.tokenizer = std::move(sources.tokenizer);
+  if (run.tokenizer) run.token_bytes = bytes_per_token(*run.tokenizer, vocab_size);
+  run.train = dataset_of(std::move(sources.train), seq_len, vocab_size, /*needs_window=*/true);
+  run.val = dataset_of(std::move(sources.val), seq_len, vocab_size, /*needs_window=*/false);
+  const Tokenizer* const tokenizer = run.tokenizer.get();
+  require_same_tokenizer(run.train.get(), "data.train", tokenizer, sources.tokenizer_file);
+  require_same_tokenizer(run.val.get(), "data.val", tokenizer, sources.tokenizer_file);
   return run;
 }
 
@@ -116,16 +88,42 @@ std::string data_fingerprint(const Dataset& data) {
   return hex64(hash.digest());
 }
 
-RunData open_data(Config& config, VerifyOptions verify, Communicator& communicator) {
+int64_t DataSources::vocab_size() const {
+  if (tokenizer) return tokenizer->vocab_size();
+  int64_t vocab = 0;
+  for (const auto* shards : {&train, &val}) {
+    for (const Shard& shard : *shards)
+      if (shard.info()) vocab = std::max(vocab, shard.info()->vocab_size);
+  }
+  return vocab;
+}
+
+DataSources open_sources(const DataFiles& files) {
+  DataSources sources;
+  sources.tokenizer_file = files.tokenizer;
+  if (!files.tokenizer.empty())
+    sources.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(files.tokenizer));
+  std::optional<int32_t> delimiter;
+  if (files.document_delimiter >= 0) delimiter = static_cast<int32_t>(files.document_delimiter);
+  const auto open = [&](const std::vector<std::string>& paths) -> std::vector<Shard> {
+    if (paths.empty()) return {};
+    return open_shards({paths.begin(), paths.end()}, delimiter);
+  };
+  sources.train = open(files.train);
+  sources.val = open(files.val);
+  return sources;
+}
+
+RunData open_data(DataSources sources, int64_t vocab_size, int64_t seq_len,
+                  const VerifyOptions& verify, Communicator& communicator) {
   RunData run;
-  together(communicator, [&] { run = open_headers(config); });
+  together(communicator, [&] { run = put_together(std::move(sources), vocab_size, seq_len); });
   std::vector<const Shard*> shards;
   for (const Dataset* data : {run.train.get(), run.val.get()}) {
     if (!data) continue;
     for (const Shard& shard : data->shards()) shards.push_back(&shard);
   }
-  verify.read = config.data.verify;
-  verify_shards(shards, config.model.vocab_size, verify, communicator);
+  verify_shards(shards, vocab_size, verify, communicator);
   // It reads a little of every shard without NAME.json.
   if (run.train) {
     together(communicator, [&] {

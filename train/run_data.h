@@ -8,26 +8,44 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
-#include "train/config/config.h"
 #include "train/inference/text_counts.h"
 #include "train/verify_data.h"
 
 namespace rodimus {
 
 struct RunData {
-  std::unique_ptr<Dataset> train, val;   // null when the configuration names none
-  std::unique_ptr<Tokenizer> tokenizer;  // null without data.tokenizer
+  std::unique_ptr<Dataset> train, val;   // null when there is none
+  std::unique_ptr<Tokenizer> tokenizer;  // may be null
   std::vector<int32_t> token_bytes;      // bytes of text per token, empty without a tokenizer
   TextCounts val_text;                   // of the text of val
   std::string fingerprint;               // data_fingerprint() of train, empty without it
 };
 
-// Opens what config.data names. Sets config.model.vocab_size from tokenizer or shards where it is
-// 0. Collective: the ranks share what reads the shards (verify_data.h; config.data.verify decides
-// VerifyOptions::read). Throws SharedError: shards made with another tokenizer, a vocabulary larger
-// than the model's, windows longer than the training data, and what Dataset and verify_shards()
-// find.
-RunData open_data(Config& config, VerifyOptions verify, Communicator& communicator);
+// What is to be opened: shards, prefixes or folders, and a SentencePiece model ("" = none), as in
+// DataConfig.
+struct DataFiles {
+  std::vector<std::string> train, val;
+  std::string tokenizer;
+  int64_t document_delimiter = -1;  // of llm.c shards
+};
+
+// These files, opened: of their contents nothing has been read.
+struct DataSources {
+  std::vector<Shard> train, val;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string tokenizer_file;
+
+  // Of the tokenizer, or what the shards were written for; 0: nobody says.
+  int64_t vocab_size() const;
+};
+DataSources open_sources(const DataFiles& files);
+
+// Puts the sources together and checks them. Collective: the ranks share what reads the shards
+// (verify_data.h). Throws SharedError: shards made with another tokenizer, a vocabulary larger than
+// the model's `vocab_size`, windows of `seq_len` tokens longer than the training data, and what
+// Dataset and verify_shards() find.
+RunData open_data(DataSources sources, int64_t vocab_size, int64_t seq_len,
+                  const VerifyOptions& verify, Communicator& communicator);
 
 // Hash of the tokenizer, or what the shards say of it; "" when nobody knows.
 std::string tokenizer_hash(const RunData& run);

@@ -94,9 +94,8 @@ RunStart resume_named(const fs::path& output, const std::vector<fs::path>& prese
 
 }  // namespace
 
-RunStart find_start(const Config& config, const StartOptions& options, const Note& note) {
+RunStart find_start(const fs::path& output, const StartOptions& options, const Note& note) {
   check_options(options);
-  const fs::path output = config.run.output;
   const std::vector<fs::path> present = list_checkpoints(output);
   const bool fresh = options.resume == "none" || (options.resume == "auto" && present.empty());
   if (options.resume == "none" && !present.empty()) {
@@ -116,16 +115,15 @@ std::string named_for_init(const std::string& path) {
   return (whole.has_filename() ? whole : whole.parent_path()).string();
 }
 
-RunStart agree_on_start(const Config& config, const StartOptions& options,
+RunStart agree_on_start(const fs::path& output, const StartOptions& options,
                         Communicator& communicator, std::unique_ptr<RunLock>& lock,
                         const Note& note) {
   RunStart start;
   together(communicator, [&] {
     if (communicator.rank() != 0) return;
     std::error_code ignored;
-    if (fs::is_directory(config.run.output, ignored))
-      lock = std::make_unique<RunLock>(config.run.output);
-    start = find_start(config, options, note);
+    if (fs::is_directory(output, ignored)) lock = std::make_unique<RunLock>(output);
+    start = find_start(output, options, note);
   });
   std::array<int64_t, 2> numbers{static_cast<int64_t>(start.from), start.skip_steps};
   communicator.broadcast(std::as_writable_bytes(std::span(numbers)), 0);

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "dist/communicator.h"
-#include "train/config/config.h"
 #include "train/run_lock.h"
 
 namespace rodimus {
@@ -36,11 +35,12 @@ struct RunStart {
   int64_t skip_steps = 0;            // to leave out now, not by an earlier start
 };
 
-// Looks into run.output and at what `options` name. `note` receives a line per damaged checkpoint
-// that was passed over. Repeating the command of an interrupted run resumes it, also with
+// Looks into `output` (run.output) and at what `options` name. `note` receives a line per damaged
+// checkpoint that was passed over. Repeating the command of an interrupted run resumes it, also
+// with
 // --init-from or --skip-steps, which act once. Throws Error for options that exclude each other,
 // when checkpoints exist and none is sound, and as said at StartOptions.
-RunStart find_start(const Config& config, const StartOptions& options,
+RunStart find_start(const std::filesystem::path& output, const StartOptions& options,
                     const std::function<void(const std::string&)>& note);
 
 // How a checkpoint records --init-from: as an absolute path.
@@ -48,7 +48,7 @@ std::string named_for_init(const std::string& path);
 
 // The same for all ranks: rank 0 looks and all learn what it found. Where the run folder exists,
 // rank 0 holds `lock` from here on. Collective.
-RunStart agree_on_start(const Config& config, const StartOptions& options,
+RunStart agree_on_start(const std::filesystem::path& output, const StartOptions& options,
                         Communicator& communicator, std::unique_ptr<RunLock>& lock,
                         const std::function<void(const std::string&)>& note);
 

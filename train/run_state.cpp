@@ -56,7 +56,8 @@ uint64_t RunState::samples_left_out() const {
   return samples;
 }
 
-TrainState stored_form(const RunState& state, const Config& config, std::string tokenizer_hash) {
+TrainState stored_form(const RunState& state, const ResolvedConfig& config,
+                       std::string tokenizer_hash) {
   nlohmann::json json{{"updates", state.updates},
                       {"skipped", state.skipped},
                       {"skipped_in_a_row", state.skipped_in_a_row},

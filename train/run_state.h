@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
-#include "train/config/config.h"
+#include "train/config/resolve.h"
 #include "train/optimizer.h"
 
 namespace rodimus {
@@ -36,7 +36,8 @@ struct RunState {
 };
 
 // What is stored beside the arrays.
-TrainState stored_form(const RunState& state, const Config& config, std::string tokenizer_hash);
+TrainState stored_form(const RunState& state, const ResolvedConfig& config,
+                       std::string tokenizer_hash);
 // Its inverse. Both throw Error when the checkpoint is not that of a training run.
 RunState run_state(const CheckpointReader& checkpoint);
 Config config_of(const CheckpointReader& checkpoint);

@@ -14,7 +14,7 @@
 #include "train/inference/evaluate.h"
 #include "train/inference/load_model.h"
 #include "train/peak.h"
-#include "train/placement.h"
+#include "train/prepare_run.h"
 #include "train/resume.h"
 #include "train/run_data.h"
 #include "train/run_report.h"
@@ -30,8 +30,7 @@ using Clock = std::chrono::steady_clock;
 
 class Trainer {
  public:
-  // `config` as resolve_for_device() leaves it; `place_text` says where ranks compute.
-  Trainer(Config config, const Place& place, const std::string& place_text);
+  explicit Trainer(PreparedRun& run);  // takes its sources; its place must outlive the Trainer
   // Reads the checkpoint that the run starts from, and opens the run folder.
   void begin(const RunStart& start, const StartOptions& options, std::unique_ptr<RunLock> lock);
   void run();
@@ -51,7 +50,7 @@ class Trainer {
   void save(bool last);
   void check_identical(const std::string& when);
 
-  Config config_;
+  const ResolvedConfig config_;
   Communicator& communicator_;
   Context ctx_;
   RunData data_;
@@ -68,21 +67,16 @@ class Trainer {
   double mean_step_s_ = 0;
 };
 
-Trainer::Trainer(Config config, const Place& place, const std::string& place_text)
-    : config_(std::move(config)),
-      communicator_(*place.communicator),
-      ctx_{place.exec},
+Trainer::Trainer(PreparedRun& run)
+    : config_(run.config),
+      communicator_(*run.place.communicator),
+      ctx_{run.place.exec, run.config.compute},
       report_(leads()) {
-  together(communicator_, [&] {
-    resolve_for_ranks(config_, communicator_.world_size());
-    ctx_.compute = resolve_compute(config_.run.compute, ctx_.device());
-    if (config_.data.train.empty())
-      fail("data.train is empty: name the shards to train on, made by `rodimus tokenize`");
-  });
-  data_ = open_data(
-      config_,
-      {.memory = std::filesystem::path(config_.run.output) / kVerifiedFile, .remember = true},
-      communicator_);
+  data_ = open_data(std::move(run.sources), config_.model.vocab_size, config_.data.seq_len,
+                    {.read = config_.data.verify,
+                     .memory = std::filesystem::path(config_.run.output) / kVerifiedFile,
+                     .remember = true},
+                    communicator_);
   together(communicator_, [&] {
     if (data_.val && data_.val->predictable() == 0)
       fail("data.val: there is nothing to predict; no shard holds two tokens");
@@ -101,7 +95,7 @@ Trainer::Trainer(Config config, const Place& place, const std::string& place_tex
                 .model = *model_,
                 .optimizer = *optimizer_,
                 .communicator = communicator_,
-                .tokens = config_.run.global_batch * config_.data.seq_len,
+                .tokens = config_.tokens_per_step(),
                 .micro_batches = loader_->micro_batches_per_step(),
                 .recompute = config_.run.recompute,
                 .next = [this] { return to_tensors(ctx_.exec, loader_->next()); }});
@@ -117,9 +111,9 @@ Trainer::Trainer(Config config, const Place& place, const std::string& place_tex
   communicator_.all_reduce_sum(std::span<double>(sum));
   peak_gflops_ = sum[0];
   note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
-              " parameters, ", communicator_.world_size(), " ranks, each with ", place_text, ", ",
-              data_.train->windows(), " windows of ", config_.data.seq_len, " tokens, GEMM peak ",
-              static_cast<int64_t>(peak_gflops_), " GFLOP/s"));
+              " parameters, ", communicator_.world_size(), " ranks, each with ", run.place_text,
+              ", ", data_.train->windows(), " windows of ", config_.data.seq_len,
+              " tokens, GEMM peak ", static_cast<int64_t>(peak_gflops_), " GFLOP/s"));
 }
 
 void Trainer::begin(const RunStart& start, const StartOptions& options,
@@ -137,8 +131,7 @@ void Trainer::begin(const RunStart& start, const StartOptions& options,
         return resume_from(start.checkpoint, options.other_data);
     }
   });
-  const Cpu* const cpu = std::get_if<Cpu>(&ctx_.exec);
-  const int64_t threads = cpu ? cpu->threads : 0, before = std::exchange(state_.threads, threads);
+  const int64_t threads = config_.threads, before = std::exchange(state_.threads, threads);
   if (before > 0 && threads > 0 && before != threads) {
     note(concat(threads, " threads per rank, ", before, " before: results may differ by rounding"));
   }
@@ -177,7 +170,8 @@ void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions
   const bool moments = options.init_moments;
   const CheckpointReader checkpoint(folder);
   require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
-  for (const std::string& line : changed_model_keys(config_, checkpoint)) note("warning: " + line);
+  for (const std::string& line : changes_of_model(config_of(checkpoint), config_))
+    note("warning: " + line);
   if (moments) {
     restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
   } else {
@@ -192,9 +186,7 @@ void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions
 
 void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) {
   const CheckpointReader checkpoint(folder);
-  require_same_run(config_, checkpoint);
   require_run_tokenizer(data_, checkpoint.state().tokenizer_hash);
-  for (const std::string& line : changed_keys(config_, checkpoint)) note(line);
   restore(ctx_.exec, checkpoint, model_->parameters(), *optimizer_);
   state_ = run_state(checkpoint);
   saved_step_ = state_.step;
@@ -277,7 +269,7 @@ void Trainer::run() {
 }
 
 void Trainer::report(const StepResult& result, double step_s) {
-  const double tokens = static_cast<double>(config_.run.global_batch * config_.data.seq_len);
+  const auto tokens = static_cast<double>(config_.tokens_per_step());
   // The mean forgets slowly, so that one slow step does not make the ETA jump.
   mean_step_s_ = mean_step_s_ == 0 ? step_s : 0.95 * mean_step_s_ + 0.05 * step_s;
   if (!leads()) return;
@@ -360,34 +352,18 @@ void Trainer::check_identical(const std::string& when) {
 
 }  // namespace
 
-void train(Config config, const StartOptions& options, Communicator& communicator) {
+void train(const Config& written, const StartOptions& options, Communicator& communicator) {
   install_stop_signals();
-  std::vector<std::string> notes;
-  std::unique_ptr<RunLock> lock;
-  const RunStart start = agree_on_start(config, options, communicator, lock,
-                                        [&](const std::string& line) { notes.push_back(line); });
-  together(communicator, [&] {
-    if (start.from != RunStart::From::resume) return;
-    const CheckpointReader checkpoint(start.checkpoint);
-    for (std::string& line : keep_resolved(config, checkpoint, options.other_compute))
-      notes.push_back(std::move(line));
-  });
-  const Place place = place_ranks(config.run.device, config.run.threads, communicator);
-  const std::string place_text =
-      concat(describe_device(config.run.device, place.exec), ", ",
-             describe_compute(config.run.compute, device_of(place.exec)));
-  resolve_for_device(config, place.exec);
-  require_identical(communicator, xxh64(config.run.compute),
-                    "type that run.compute = \"auto\" stands for: name one, f32 or bf16");
+  PreparedRun run = prepare_run(written, options, communicator);
   std::optional<Trainer> trainer;
   try {
-    trainer.emplace(std::move(config), place, place_text);
+    trainer.emplace(run);
   } catch (const StoppedBySignal& stop) {  // nothing is lost: as good an end as after a step
     if (communicator.rank() == 0) ProgressLine::on(stdout).note(stop.what());
     return;
   }
-  for (const std::string& line : notes) trainer->note(line);
-  trainer->begin(start, options, std::move(lock));
+  for (const std::string& line : run.notes) trainer->note(line);
+  trainer->begin(run.start, options, std::move(run.lock));
   trainer->run();
 }
 

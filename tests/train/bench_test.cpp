@@ -10,7 +10,7 @@
 #include "layers/memory.h"
 #include "tests/train/run_command.h"
 #include "train/commands/commands.h"
-#include "train/placement.h"
+#include "train/config/resolve.h"
 #include "train/step.h"
 
 namespace rodimus {

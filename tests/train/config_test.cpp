@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "train/config/config_schema.h"
+#include "train/config/resolve.h"
 
 namespace rodimus {
 namespace {
@@ -309,24 +310,63 @@ TEST(Config, TheLeastRateFollowsThePeak) {
 
 TEST(ResolveForRanks, SplitsTheBatch) {
   Config config = parse("", {"run.global_batch=24"});
-  resolve_for_ranks(config, 4);
-  EXPECT_EQ(config.run.micro_batch, 6);
+  const Circumstances found{.ranks = 4, .vocab_size = 10};
+  ResolvedConfig resolved = resolve(config, found);
+  EXPECT_EQ(resolved.run.micro_batch, 6);
+  EXPECT_EQ(resolved.micro_batches(), 1);
   config.run.micro_batch = 2;
-  resolve_for_ranks(config, 4);
-  EXPECT_EQ(config.run.micro_batch, 2);
+  resolved = resolve(config, found);
+  EXPECT_EQ(resolved.run.micro_batch, 2);
+  EXPECT_EQ(resolved.micro_batches(), 3);
+  EXPECT_EQ(resolved.tokens_per_step(), 24 * 1024);
 }
 
 TEST(ResolveForRanks, SaysWhatWouldWork) {
   Config config = parse("", {"run.global_batch=10"});
-  EXPECT_EQ(error_of([&] { resolve_for_ranks(config, 4); }),
+  EXPECT_EQ(error_of([&] { resolve(config, {.ranks = 4}); }),
             "run.global_batch = 10 is not divisible by 4 ranks: use 8 or 12, or start 1, 2, 5 or "
             "10 ranks");
-  EXPECT_NE(error_of([&] { resolve_for_ranks(config, 16); }).find("use 16, or start"),
+  EXPECT_NE(error_of([&] { resolve(config, {.ranks = 16}); }).find("use 16, or start"),
             std::string::npos);
   config.run.micro_batch = 3;
-  EXPECT_EQ(error_of([&] { resolve_for_ranks(config, 1); }),
+  EXPECT_EQ(error_of([&] { resolve(config, {.ranks = 1}); }),
             "run.micro_batch = 3 does not divide the 10 sequences of each rank (run.global_batch = "
             "10 over 1 rank): use 1, 2, 5 or 10");
+}
+
+TEST(Resolve, LeavesNothingOpen) {
+  const Config config = parse("");
+  const ResolvedConfig gpu = resolve(config, {.device = Device::cuda, .vocab_size = 300});
+  EXPECT_EQ(gpu.model.vocab_size, 300);
+  EXPECT_EQ(gpu.run.micro_batch, config.run.global_batch);
+  EXPECT_EQ(gpu.device, Device::cuda);
+  EXPECT_EQ(gpu.run.device, "cuda");
+  EXPECT_EQ(gpu.compute, DType::bf16);
+  EXPECT_EQ(gpu.run.compute, "bf16");
+  const ResolvedConfig cpu = resolve(config, {.threads = 3, .vocab_size = 300});
+  EXPECT_EQ(cpu.run.device, "cpu");
+  EXPECT_EQ(cpu.run.compute, name_of(cpu.compute));
+  EXPECT_EQ(cpu.threads, 3);
+  EXPECT_EQ(cpu.run.threads, 0) << "a matter of each machine";
+  // What a checkpoint stores: resolved again it is the same.
+  const Config stored = parse_config(to_toml(cpu), "stored", {});
+  EXPECT_EQ(to_toml(resolve(stored, {})), to_toml(cpu));
+}
+
+TEST(Resolve, KeepsWhatIsWritten) {
+  const Config config =
+      parse("vocab_size = 500", {"run.compute=f32", "run.micro_batch=4", "run.device=cpu"});
+  const ResolvedConfig resolved = resolve(config, {.device = Device::cuda, .vocab_size = 300});
+  EXPECT_EQ(resolved.model.vocab_size, 500);
+  EXPECT_EQ(resolved.compute, DType::f32);
+  EXPECT_EQ(resolved.run.micro_batch, 4);
+  EXPECT_EQ(resolved.run.device, "cuda") << "that the ranks compute on";
+}
+
+TEST(Resolve, NeedsAVocabulary) {
+  EXPECT_EQ(
+      error_of([&] { resolve(parse(""), {}); }),
+      "model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
 }
 
 TEST(Nearest, CountsEdits) {

@@ -12,6 +12,9 @@ using testing::TemporaryFolder;
 
 Config plain() {
   Config config;
+  config.model.vocab_size = 100;
+  config.model.d_model = 16;
+  config.model.n_layers = 1;
   config.model.n_heads = 2;
   config.run.steps = 1000;
   config.data.seq_len = 512;
@@ -21,7 +24,7 @@ Config plain() {
 std::vector<std::string> warnings(const std::function<void(Config&)>& change) {
   Config config = plain();
   change(config);
-  return config_warnings(config, nullptr, nullptr);
+  return config_warnings(resolve(config, {}), nullptr, nullptr);
 }
 
 void expect_one(const std::vector<std::string>& lines, const std::vector<std::string>& words) {
@@ -85,7 +88,7 @@ class Shards : public ::testing::Test {
     Config config = plain();
     config.data.reset_documents = reset;
     const Dataset a = open(train), b = open(val);
-    return config_warnings(config, &a, &b);
+    return config_warnings(resolve(config, {}), &a, &b);
   }
   TemporaryFolder folder_;
 };

@@ -10,8 +10,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "train/config/resolve.h"
 #include "train/inference/load_model.h"
-#include "train/placement.h"
+#include "train/report/inspect.h"
 #include "train/run_state.h"
 #include "train/signals.h"
 

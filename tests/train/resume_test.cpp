@@ -9,7 +9,9 @@
 #include <limits>
 
 #include "kernels/device.h"
+#include "train/config/config_schema.h"
 #include "train/inference/load_model.h"
+#include "train/prepare_run.h"
 #include "train/run_start.h"
 #include "train/run_state.h"
 #include "train/schedule.h"
@@ -43,8 +45,10 @@ class ResumeTest : public ::testing::Test {
     const std::array<OwnedArray, 3> arrays{OwnedArray{"params", buffers.values.data<float>()},
                                            OwnedArray{"adam_m", optimizer_->m().data<float>()},
                                            OwnedArray{"adam_v", optimizer_->v().data<float>()}};
-    return save_checkpoint(folder_, stored_form(run, config_, ""), layout_of(buffers),
-                           {0, buffers.values.numel()}, arrays, *single);
+    TrainState stored = stored_form(run, resolve(config_, {}), "");
+    stored.config_toml = to_toml(config_);  // also what an earlier version would have left open
+    return save_checkpoint(folder_, stored, layout_of(buffers), {0, buffers.values.numel()}, arrays,
+                           *single);
   }
 
   template <class F>
@@ -64,7 +68,8 @@ class ResumeTest : public ::testing::Test {
     return start.checkpoint;
   }
   RunStart find(const StartOptions& options) {
-    return find_start(config_, options, [&](const std::string& line) { notes_.push_back(line); });
+    return find_start(config_.run.output, options,
+                      [&](const std::string& line) { notes_.push_back(line); });
   }
 
   fs::path folder_;
@@ -124,77 +129,104 @@ TEST_F(ResumeTest, RefusesMomentsThatAreNotFinite) {
 }
 
 TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
-  const CheckpointReader checkpoint(save(10));
-  require_same_run(config_, checkpoint);
-  EXPECT_TRUE(changed_keys(config_, checkpoint).empty());
+  const Config before = config_of(CheckpointReader(save(10)));
+  const auto changes = [&](const Config& now) { return changes_at_resume(before, now, false); };
+  EXPECT_TRUE(changes(config_).empty());
   Config other = config_;
   other.model.window = 7;
-  EXPECT_NE(error_of([&] { require_same_run(other, checkpoint); }).find("model.window"),
-            std::string::npos);
+  EXPECT_EQ(
+      error_of([&] { changes(other); }),
+      "model.window is 7, but the checkpoint was written with \"full\"; set it back, or start "
+      "a new run with another run.output");
   other = config_;
   other.run.seed = 9;
-  EXPECT_NE(error_of([&] { require_same_run(other, checkpoint); }).find("run.seed"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { changes(other); }).find("run.seed"), std::string::npos);
   other = config_;
   other.run.global_batch = 16;
   other.run.threads = 3;  // cannot matter
-  EXPECT_EQ(changed_keys(other, checkpoint),
+  EXPECT_EQ(changes(other),
             std::vector<std::string>{"run.global_batch is 16, was 8 in the checkpoint"});
   other = config_;
   other.run.micro_batch = 3;
-  EXPECT_EQ(changed_keys(other, checkpoint),
+  EXPECT_EQ(changes(other),
             std::vector<std::string>{"run.micro_batch is 3, was 0 in the checkpoint: results may "
                                      "differ by rounding"});
 }
 
 TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
-  const CheckpointReader checkpoint(save(10));
+  const Config before = config_of(CheckpointReader(save(10)));
   Config same = config_;
   same.model.gate_rank = config_.model.rank();  // written out, and the default
   same.model.n_heads_v = config_.model.heads_v();
-  require_same_run(same, checkpoint);
-  EXPECT_TRUE(changed_model_keys(same, checkpoint).empty());
+  same.model.expand = 1.99;  // rounded up to the same size
+  EXPECT_TRUE(changes_at_resume(before, same, false).empty());
+  EXPECT_TRUE(changes_of_model(before, same).empty());
   Config other = config_;
   other.model.window = 7;
-  EXPECT_EQ(changed_model_keys(other, checkpoint),
+  EXPECT_EQ(changes_of_model(before, other),
             std::vector<std::string>{"model.window is 7, was \"full\" in the checkpoint"});
+  // Without attention there is no window.
+  Config plain = before;
+  plain.model.block = other.model.block = BlockType::rodimus;
+  EXPECT_TRUE(changes_at_resume(plain, other, false).empty());
+}
+
+// A key that is added is said when it changes, unless its line in the table says more.
+TEST_F(ResumeTest, EveryKeyOfTheModelAndOfTheOrderOfDataMustStay) {
+  std::vector<std::string> refused;
+  for (const ConfigField& field : config_fields(config_))
+    if (field.at_resume == AtResume::refused && field.section != "model")
+      refused.push_back(field.key());
+  EXPECT_EQ(refused, (std::vector<std::string>{"data.seq_len", "data.shuffle", "run.seed"}));
+  for (const ConfigField& field : config_fields(config_)) {
+    if (field.section == "model") {
+      EXPECT_EQ(field.at_resume, AtResume::refused) << field.key();
+    }
+  }
 }
 
 TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
   config_.run.compute = "bf16";
-  const CheckpointReader bf16(save(10));
+  const Config bf16 = config_of(CheckpointReader(save(10)));
   Config now = config_;
   now.run.compute = "auto";  // whatever this machine would take
-  EXPECT_TRUE(keep_resolved(now, bf16, false).empty());
+  now = continued(now, bf16, false);
   EXPECT_EQ(now.run.compute, "bf16");
+  EXPECT_TRUE(changes_at_resume(bf16, now, false).empty());
 
   now.run.compute = "f32";
-  const std::string error = error_of([&] { keep_resolved(now, bf16, false); });
+  EXPECT_EQ(continued(now, bf16, false).run.compute, "f32");
+  const std::string error = error_of([&] { changes_at_resume(bf16, now, false); });
   for (const char* word : {"\"f32\"", "\"bf16\"", "--allow-other-compute"})
     EXPECT_NE(error.find(word), std::string::npos) << error;
-  EXPECT_TRUE(keep_resolved(now, bf16, true).empty());
-  EXPECT_EQ(now.run.compute, "f32");
+  EXPECT_EQ(changes_at_resume(bf16, now, true),
+            std::vector<std::string>{"run.compute is \"f32\", was \"bf16\" in the checkpoint"});
+  now.run.compute = "auto";  // and --allow-other-compute: that of this machine
+  EXPECT_EQ(continued(now, bf16, true).run.compute, "auto");
 
   config_.run.compute = "auto";  // as version 0.1 stored it: nobody knows
-  const CheckpointReader unknown(save(20));
-  EXPECT_TRUE(keep_resolved(now, unknown, false).empty());
-  EXPECT_EQ(now.run.compute, "f32");
+  const Config unknown = config_of(CheckpointReader(save(20)));
+  now.run.compute = "f32";
+  EXPECT_EQ(error_of([&] { changes_at_resume(unknown, now, false); }), "");
+  EXPECT_EQ(continued(now, unknown, false).run.compute, "f32");
 }
 
 TEST_F(ResumeTest, KeepsTheDeviceThatTheRunBeganOn) {
   config_.run.device = "cpu";
   Config now = config_;
   now.run.device = "auto";
-  keep_resolved(now, CheckpointReader(save(10)), false);
-  EXPECT_EQ(now.run.device, "cpu");
+  EXPECT_EQ(continued(now, config_of(CheckpointReader(save(10))), false).run.device, "cpu");
   if (find_gpus().count > 0) return;  // what is asserted below needs a machine without one
   config_.run.device = "cuda";
-  const CheckpointReader on_gpu(save(20));
-  now.run.device = "auto";
-  const std::string error = error_of([&] { keep_resolved(now, on_gpu, false); });
+  save(20);
+  config_.run.device = "auto";
+  config_.data.train = {"none"};
+  const auto single = make_single();
+  const auto prepare = [&] { prepare_run(config_, {}, *single); };
+  const std::string error = error_of(prepare);
   EXPECT_NE(error.find("run.device=cpu"), std::string::npos) << error;
-  now.run.device = "cpu";
-  EXPECT_TRUE(keep_resolved(now, on_gpu, false).empty());
+  config_.run.device = "cpu";
+  EXPECT_NE(error_of(prepare).find("none"), std::string::npos) << "gets as far as the shards";
 }
 
 TEST_F(ResumeTest, WarnsOfAJumpThatTheScheduleDidNotPlan) {

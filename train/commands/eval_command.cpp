@@ -47,23 +47,26 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   install_stop_signals();
   Context ctx;
   LoadedModel loaded;
-  RunData data;
+  DataSources sources;
   std::vector<std::string> problems;
   together(communicator, [&] {
     ctx.exec = place_rank(arguments.device, arguments.threads, communicator);
     loaded = load_model(arguments.checkpoint, ctx.exec, arguments.compute, &problems);
     ctx.compute = loaded.compute;
-    Config& config = loaded.config;
-    if (!arguments.data.empty()) config.data.val = arguments.data;
-    if (config.data.val.empty())
+    const DataFiles files{.train = {},
+                          .val = arguments.data.empty() ? loaded.config.data.val : arguments.data,
+                          .tokenizer = find_tokenizer(arguments.tokenizer, loaded),
+                          .document_delimiter = loaded.config.data.document_delimiter};
+    if (files.val.empty())
       fail("eval: the checkpoint's configuration has no data.val: name shards with --data");
-    config.data.tokenizer = find_tokenizer(arguments.tokenizer, loaded);
-    if (arguments.seq_len > 0) config.data.seq_len = arguments.seq_len;
-    config.data.verify = !arguments.no_verify;
-    config.data.train.clear();
+    sources = open_sources(files);
   });
-  data = open_data(loaded.config, {.memory = run_folder_of(loaded.folder) / kVerifiedFile},
-                   communicator);
+  const Config& config = loaded.config;
+  const int64_t seq_len = arguments.seq_len > 0 ? arguments.seq_len : config.data.seq_len;
+  const VerifyOptions verify{.read = !arguments.no_verify,
+                             .memory = run_folder_of(loaded.folder) / kVerifiedFile};
+  RunData data =
+      open_data(std::move(sources), config.model.vocab_size, seq_len, verify, communicator);
   together(communicator, [&] { require_run_tokenizer(data, loaded.state.tokenizer_hash); });
 
   if (communicator.rank() == 0) {
@@ -72,7 +75,6 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
     if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
   }
 
-  const Config& config = loaded.config;
   const EvalOptions options{.micro_batch = arguments.micro_batch > 0
                                                ? arguments.micro_batch
                                                : std::max<int64_t>(1, config.run.micro_batch),
@@ -83,10 +85,9 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
                             .start = document_start(config, eos_of(data), arguments.no_bos)};
   const bool windows = arguments.mode == "windows";
   const auto begin = std::chrono::steady_clock::now();
-  const auto result = windows
-                          ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
-                          : evaluate_documents(*loaded.model, ctx, *data.val, config.data.seq_len,
-                                               options, communicator);
+  const auto result =
+      windows ? evaluate_windows(*loaded.model, ctx, *data.val, options, communicator)
+              : evaluate_documents(*loaded.model, ctx, *data.val, seq_len, options, communicator);
   if (!result) throw SharedError("eval: stopped by a signal");
   if (communicator.rank() != 0) return;
   const double seconds = seconds_since(begin);
@@ -95,7 +96,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
         {"checkpoint", loaded.folder.string()},
         {"step", loaded.state.step},
         {"mode", arguments.mode},
-        {"seq_len", config.data.seq_len},
+        {"seq_len", seq_len},
         {"compute", name_of(ctx.compute)},
         {"document_start", windows ? "as it stands in the shard" : options.start.text},
         {"bos_token", !windows && options.start.token >= 0 ? nlohmann::json(options.start.token)
@@ -118,7 +119,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
   }
   fmt::print("{} (step {}), {} in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,
              describe_scored(*result), seconds,
-             windows ? fmt::format("windows of {}", config.data.seq_len)
+             windows ? fmt::format("windows of {}", seq_len)
                      : fmt::format("whole documents; one begins so: {}", options.start.text));
   fmt::print("perplexity {:.4f}, nats/token {:.5f}, bits/token {:.5f}, {}\n", result->perplexity(),
              result->loss(), result->bits_per_token(), describe_text_figures(*result));

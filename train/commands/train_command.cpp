@@ -69,7 +69,7 @@ void add_train_command(CLI::App& app) {
     with_communicator([&](Communicator& communicator) {
       Config config;
       together(communicator, [&] { config = load_config(arguments->config, arguments->set); });
-      train(std::move(config), arguments->start, communicator);
+      train(config, arguments->start, communicator);
     });
   });
 }

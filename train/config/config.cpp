@@ -295,19 +295,6 @@ void check_whole(const Config& config, const std::string& origin) {
 // The default of optimizer.min_lr until lr is known.
 constexpr double kNotGiven = -1;
 
-std::string list_divisors(int64_t n) {
-  std::vector<int64_t> divisors;
-  for (int64_t i = 1; i * i <= n; ++i) {
-    if (n % i != 0) continue;
-    divisors.push_back(i);
-    if (i * i != n) divisors.push_back(n / i);
-  }
-  std::sort(divisors.begin(), divisors.end());
-  std::vector<std::string> words;
-  for (const int64_t divisor : divisors) words.push_back(std::to_string(divisor));
-  return join_or(words);
-}
-
 std::string sections_as_toml(const std::vector<ConfigField>& fields,
                              std::string (*line)(const ConfigField&)) {
   std::string text, section;
@@ -368,25 +355,6 @@ std::string config_reference() {
     return concat("# ", field.docs, "\n# ", field.expected(), "\n", none ? "# " : "", field.name,
                   " = ", none ? "..." : field.toml_value(), "\n");
   });
-}
-
-void resolve_for_ranks(Config& config, int world_size) {
-  CHECK(world_size >= 1, "resolve_for_ranks: ", world_size, " ranks");
-  RunConfig& run = config.run;
-  const int64_t ranks = world_size;
-  if (run.global_batch % ranks != 0) {
-    const int64_t below = run.global_batch / ranks * ranks, above = below + ranks;
-    fail("run.global_batch = ", run.global_batch, " is not divisible by ", ranks, " ranks: use ",
-         below > 0 ? concat(below, " or ") : "", above, ", or start ",
-         list_divisors(run.global_batch), " ranks");
-  }
-  const int64_t per_rank = run.global_batch / ranks;
-  if (run.micro_batch == 0) run.micro_batch = per_rank;
-  if (per_rank % run.micro_batch != 0) {
-    fail("run.micro_batch = ", run.micro_batch, " does not divide the ", per_rank,
-         " sequences of each rank (run.global_batch = ", run.global_batch, " over ", ranks,
-         ranks == 1 ? " rank" : " ranks", "): use ", list_divisors(per_rank));
-  }
 }
 
 }  // namespace rodimus

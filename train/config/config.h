@@ -1,5 +1,6 @@
-// The configuration of a run: TOML file, then --set key=value in order. Every key is a field here;
-// docs/config in README.
+// The configuration of a run as it is written: TOML file, then --set key=value in order. Every key
+// is a field here, declared in the table of config_schema.cpp. What a run computes with is a
+// ResolvedConfig (resolve.h).
 #pragma once
 
 #include <cstdint>
@@ -78,9 +79,6 @@ Config parse_config(const std::string& toml, const std::string& origin,
 
 // The full configuration as TOML: parse_config(to_toml(c)) == c.
 std::string to_toml(const Config& config);
-
-// Checks that need the number of ranks: batch divisible and so on. Resolves micro_batch.
-void resolve_for_ranks(Config& config, int world_size);
 
 // All keys with their defaults, possible values and meaning, as a commented TOML file.
 std::string config_reference();

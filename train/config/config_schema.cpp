@@ -33,22 +33,30 @@ std::string short_number(double x) {
   return whole ? std::to_string(static_cast<int64_t>(x)) : toml_number(x);
 }
 
-// Appends fields to one section.
+// Appends fields to one section; each may be completed by the caller.
 struct Section {
   std::vector<ConfigField>& fields;
   std::string name;
+  AtResume at_resume = AtResume::said;
 
-  void number(const char* key, ConfigTarget target, ConfigRange range, const char* docs) {
-    fields.push_back({name, key, target, range, {}, docs});
+  ConfigField& number(const char* key, ConfigTarget target, ConfigRange range, const char* docs) {
+    return fields.emplace_back(ConfigField{name, key, target, range, {}, docs, at_resume});
   }
-  void text(const char* key, std::string* target, std::vector<std::string> choices,
-            const char* docs) {
-    fields.push_back({name, key, target, {}, std::move(choices), docs});
+  ConfigField& text(const char* key, std::string* target, std::vector<std::string> choices,
+                    const char* docs) {
+    return fields.emplace_back(
+        ConfigField{name, key, target, {}, std::move(choices), docs, at_resume});
   }
-  void other(const char* key, ConfigTarget target, const char* docs) {
-    fields.push_back({name, key, target, {}, {}, docs});
+  ConfigField& other(const char* key, ConfigTarget target, const char* docs) {
+    return fields.emplace_back(ConfigField{name, key, target, {}, {}, docs, at_resume});
   }
 };
+
+// For keys of the attention: `value`, or nothing in a model without it.
+template <class T>
+std::string with_attention(const ModelConfig& c, const T& value) {
+  return c.plus() ? concat(value) : "";
+}
 
 void add_model(Section s, ModelConfig& c) {
   s.other("block", &c.block,
@@ -61,17 +69,25 @@ void add_model(Section s, ModelConfig& c) {
   s.number("conv_width", &c.conv_width, between(1, kMaxConvWidth),
            "taps of the causal depthwise convolution");
   s.number("expand", &c.expand, {.low = 0, .high = 64, .low_open = true},
-           "e = expand * d, rounded up to a multiple of 8");
-  s.number("gate_rank", &c.gate_rank, count_from(0), "r of the value gate; 0 = max(d / 64, 16)");
+           "e = expand * d, rounded up to a multiple of 8")
+      .meaning = [](const ModelConfig& m) { return concat(m.d_inner()); };
+  s.number("gate_rank", &c.gate_rank, count_from(0), "r of the value gate; 0 = max(d / 64, 16)")
+      .meaning = [](const ModelConfig& m) { return concat(m.rank()); };
   s.number("n_heads", &c.n_heads, count_from(0),
-           "query heads of the attention; required for rodimus_plus");
-  s.number("n_heads_k", &c.n_heads_k, count_from(1), "key heads; 1 = one key shared by all heads");
-  s.number("n_heads_v", &c.n_heads_v, count_from(0), "value heads; 0 = n_heads");
+           "query heads of the attention; required for rodimus_plus")
+      .meaning = [](const ModelConfig& m) { return with_attention(m, m.n_heads); };
+  s.number("n_heads_k", &c.n_heads_k, count_from(1), "key heads; 1 = one key shared by all heads")
+      .meaning = [](const ModelConfig& m) { return with_attention(m, m.n_heads_k); };
+  s.number("n_heads_v", &c.n_heads_v, count_from(0), "value heads; 0 = n_heads").meaning =
+      [](const ModelConfig& m) { return with_attention(m, m.heads_v()); };
   s.other("window", WindowTarget{&c.window},
-          "keys that a query sees, itself included; \"full\" = all");
+          "keys that a query sees, itself included; \"full\" = all")
+      .meaning = [](const ModelConfig& m) { return with_attention(m, m.window); };
   s.number("ffn_ratio", &c.ffn_ratio, {.low = 0, .high = 64, .low_open = true},
-           "f = ffn_ratio * d, rounded up to a multiple of 8");
-  s.number("rope_base", &c.rope_base, above(1), "base of the rotary embedding");
+           "f = ffn_ratio * d, rounded up to a multiple of 8")
+      .meaning = [](const ModelConfig& m) { return with_attention(m, m.d_ff()); };
+  s.number("rope_base", &c.rope_base, above(1), "base of the rotary embedding").meaning =
+      [](const ModelConfig& m) { return with_attention(m, toml_number(m.rope_base)); };
   s.number("norm_eps", &c.norm_eps, above(0), "epsilon of RMSNorm");
   s.number("key_norm_eps", &c.key_norm_eps, above(0),
            "smallest norm that a key is divided by; 1e-5 in the released checkpoints");
@@ -82,15 +98,17 @@ void add_data(Section s, DataConfig& c) {
   s.other("train", &c.train, "shards, prefixes or folders of shards");
   s.other("val", &c.val, "the same for validation; empty = none");
   s.text("tokenizer", &c.tokenizer, {}, "SentencePiece model; \"\" = none");
-  s.number("seq_len", &c.seq_len, count_from(1), "T, tokens per sequence");
+  s.number("seq_len", &c.seq_len, count_from(1), "T, tokens per sequence").at_resume =
+      AtResume::refused;
   s.other("reset_documents", &c.reset_documents,
           "state, convolution and attention do not cross document borders");
   s.number("document_delimiter", &c.document_delimiter, count_from(-1),
            "llm.c shards know no documents: the token that begins one; -1 = none");
-  s.other("shuffle", &c.shuffle, "false = in file order");
+  s.other("shuffle", &c.shuffle, "false = in file order").at_resume = AtResume::refused;
   s.other("verify", &c.verify,
           "read the shards at start and check their checksums; run.output/verified.json remembers "
-          "what was sound: delete it to read all again");
+          "what was sound: delete it to read all again")
+      .at_resume = AtResume::silent;
 }
 
 void add_optimizer(Section s, OptimizerConfig& c) {
@@ -114,34 +132,43 @@ void add_optimizer(Section s, OptimizerConfig& c) {
 }
 
 void add_run(Section s, RunConfig& c) {
-  s.text("output", &c.output, {}, "folder of checkpoints, metrics.jsonl and config.toml");
+  s.text("output", &c.output, {}, "folder of checkpoints, metrics.jsonl and config.toml")
+      .at_resume = AtResume::silent;
   s.number("steps", &c.steps, count_from(1), "optimizer steps");
   s.number("global_batch", &c.global_batch, count_from(1),
            "sequences per optimizer step, over all ranks");
   s.number("micro_batch", &c.micro_batch, count_from(0),
-           "sequences per forward pass and rank; 0 = global_batch / ranks");
-  s.number("seed", &c.seed, between(0, kMostInteger), "of initialisation and data order");
+           "sequences per forward pass and rank; 0 = global_batch / ranks")
+      .at_resume = AtResume::rounded;
+  s.number("seed", &c.seed, between(0, kMostInteger), "of initialisation and data order")
+      .at_resume = AtResume::refused;
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
          "type of matrix products; auto = bf16 where the device multiplies it in hardware, "
-         "resolved when a run begins and kept when it resumes");
-  s.text(
-      "device", &c.device, {"auto", "cpu", "cuda"},
-      "where the model runs; auto = a GPU per rank where the machine has them, resolved when a run "
-      "begins and kept when it resumes");
+         "resolved when a run begins and kept when it resumes")
+      .at_resume = AtResume::other_compute;
+  s.text("device", &c.device, {"auto", "cpu", "cuda"},
+         "where the model runs; auto = a GPU per rank where the machine has them, resolved when a "
+         "run "
+         "begins and kept when it resumes")
+      .at_resume = AtResume::rounded;
   s.number("threads", &c.threads, between(0, 4096),
-           "per rank; 0 = cores, or the CPU quota of the container if less, / ranks on this node");
-  s.other("recompute", &c.recompute, "recompute the activations of each block in backward");
+           "per rank; 0 = cores, or the CPU quota of the container if less, / ranks on this node")
+      .at_resume = AtResume::silent;
+  s.other("recompute", &c.recompute, "recompute the activations of each block in backward")
+      .at_resume = AtResume::silent;
   s.number("eval_every", &c.eval_every, count_from(0),
            "steps between evaluations; 0 = only at the end");
   s.number("eval_windows", &c.eval_windows, count_from(0),
            "validation windows per evaluation; 0 = all of data.val");
   s.number("log_every", &c.log_every, count_from(1),
-           "steps between progress lines; metrics.jsonl has every step");
+           "steps between progress lines; metrics.jsonl has every step")
+      .at_resume = AtResume::silent;
   s.number("check_every", &c.check_every, count_from(0),
            "steps between checks that all ranks hold the same parameters; 0 = at start only");
   s.number("max_skipped", &c.max_skipped, count_from(0),
            "consecutive non-finite steps before the run stops");
-  s.number("peak_gflops", &c.peak_gflops, at_least(0), "per rank, for MFU; 0 = measured at start");
+  s.number("peak_gflops", &c.peak_gflops, at_least(0), "per rank, for MFU; 0 = measured at start")
+      .at_resume = AtResume::silent;
 }
 
 void add_checkpoint(Section s, CheckpointConfig& c) {
@@ -207,7 +234,7 @@ std::string ConfigField::toml_value() const {
 
 std::vector<ConfigField> config_fields(Config& config) {
   std::vector<ConfigField> fields;
-  add_model({fields, "model"}, config.model);
+  add_model({fields, "model", AtResume::refused}, config.model);
   add_data({fields, "data"}, config.data);
   add_optimizer({fields, "optimizer"}, config.optimizer);
   add_run({fields, "run"}, config.run);

@@ -44,7 +44,7 @@ std::string shared_shards(const Dataset& train, const Dataset& val) {
 
 }  // namespace
 
-std::vector<std::string> config_warnings(const Config& config, const Dataset* train,
+std::vector<std::string> config_warnings(const ResolvedConfig& config, const Dataset* train,
                                          const Dataset* val) {
   const OptimizerConfig& optimizer = config.optimizer;
   const int64_t steps = config.run.steps, window = config.model.window;

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "train/placement.h"
+#include "train/config/resolve.h"
 #include "train/run_state.h"
 
 namespace rodimus {

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <optional>
 
 #include "kernels/device.h"
 #include "kernels/memory.h"
 #include "kernels/philox.h"
 #include "layers/memory.h"
+#include "train/config/resolve.h"
 #include "train/peak.h"
 #include "train/placement.h"
 #include "train/report/inspect.h"
@@ -51,7 +53,7 @@ MachineRates measure_machine(Exec& exec, Communicator& communicator) {
   return rates;
 }
 
-Batch random_batch(const Config& config, int rank) {
+Batch random_batch(const ResolvedConfig& config, int rank) {
   Batch batch;
   batch.B = config.run.micro_batch;
   batch.T = config.data.seq_len;
@@ -67,10 +69,10 @@ Batch random_batch(const Config& config, int rank) {
   return batch;
 }
 
-Json memory_json(const Config& config, Device device, DType compute, int64_t allocator_peak) {
+Json memory_json(const ResolvedConfig& config, int64_t allocator_peak) {
   const TrainingMemory memory =
-      training_memory(config.model, device, compute, config.run.micro_batch, config.data.seq_len,
-                      config.run.recompute);
+      training_memory(config.model, config.device, config.compute, config.run.micro_batch,
+                      config.data.seq_len, config.run.recompute);
   return {{"allocator_peak_bytes", allocator_peak},
           {"process_bytes", resident_bytes()},
           {"predicted_bytes", memory.total()},
@@ -86,7 +88,7 @@ void wait_for_device(Profile& profile, Exec& exec) {
 
 namespace {
 
-Json bench_training(const Config& config, const Context& ctx, Model& model,
+Json bench_training(const ResolvedConfig& config, const Context& ctx, Model& model,
                     const BenchOptions& options, const MachineRates& rates,
                     Communicator& communicator) {
   Context profiled = ctx;
@@ -97,8 +99,8 @@ Json bench_training(const Config& config, const Context& ctx, Model& model,
                   .model = model,
                   .optimizer = optimizer,
                   .communicator = communicator,
-                  .tokens = config.run.global_batch * config.data.seq_len,
-                  .micro_batches = config.run.global_batch / (ranks * config.run.micro_batch),
+                  .tokens = config.tokens_per_step(),
+                  .micro_batches = config.micro_batches(),
                   .recompute = config.run.recompute,
                   .next = [&] { return to_tensors(profiled.exec, batch); }};
   constexpr double kStay = 0;  // learning rate: random targets would make the model diverge
@@ -128,7 +130,7 @@ Json bench_training(const Config& config, const Context& ctx, Model& model,
           {"gflop_per_step", flop / 1e9},
           {"gflops", flop / step_s / 1e9},
           {"mfu", flop / step_s / (gemm * 1e9)},
-          {"memory", memory_json(config, ctx.device(), ctx.compute, peak)},
+          {"memory", memory_json(config, peak)},
           {"ops", table_of(median, gemm / ranks, rates.triad / ranks)}};
 }
 
@@ -141,21 +143,21 @@ const Profile& median_of(std::vector<Profile>& profiles) {
   return *middle;
 }
 
-Json bench(Config config, const BenchOptions& options, Communicator& control) {
-  Context ctx;
+Json bench(const Config& written, const BenchOptions& options, Communicator& control) {
   std::unique_ptr<Model> model;
-  const Place place = place_ranks(config.run.device, config.run.threads, control);
+  const Place place = place_ranks(written.run.device, written.run.threads, control);
   Communicator& communicator = *place.communicator;
   const int ranks = communicator.world_size();
+  std::optional<ResolvedConfig> resolved;
   together(communicator, [&] {
-    if (config.model.vocab_size == 0)
+    if (written.model.vocab_size == 0)
       fail(
           "bench: model.vocab_size is not set, and there is no data to tell it: add --set "
           "model.vocab_size=N");
-    resolve_for_ranks(config, ranks);
-    ctx.exec = place.exec;
-    ctx.compute = resolve_compute(config.run.compute, ctx.device());
+    resolved = resolve(written, circumstances_of(place));
   });
+  const ResolvedConfig& config = *resolved;
+  Context ctx{place.exec, config.compute};
   const MachineRates rates = measure_machine(ctx.exec, communicator);
   together(communicator, [&] {
     model = std::make_unique<Model>(config.model, ctx.exec, ctx.compute, /*grads=*/!options.decode);
@@ -164,9 +166,9 @@ Json bench(Config config, const BenchOptions& options, Communicator& control) {
   Json result{{"model", config.model.plus() ? "rodimus_plus" : "rodimus"},
               {"parameters", model->parameters().count()},
               {"compute", name_of(ctx.compute)},
-              {"compute_reason", describe_compute(config.run.compute, ctx.device())},
+              {"compute_reason", describe_compute(written.run.compute, ctx.device())},
               {"ranks", ranks},
-              {"device", describe_device(config.run.device, ctx.exec)},
+              {"device", describe_device(written.run.device, ctx.exec)},
               {"machine",
                {{"gemm_f32_gflops", rates.gemm_f32},
                 {"gemm_bf16_gflops", rates.gemm_bf16 > 0 ? Json(rates.gemm_bf16) : Json()},

@@ -29,7 +29,7 @@ struct MachineRates {
 // One object with all figures, on every rank; times, memory and the table by op are those of the
 // calling rank. Keys carry units. Every rank calls it. Throws Error for a configuration that cannot
 // be trained, and when model.vocab_size is not set.
-nlohmann::ordered_json bench(Config config, const BenchOptions& options,
+nlohmann::ordered_json bench(const Config& written, const BenchOptions& options,
                              Communicator& communicator);
 
 // Generation of single tokens for one sequence, at positions 1k and 64k. `rates` are those of this

@@ -12,8 +12,7 @@
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "kernels/device.h"
-#include "train/config/config.h"
-#include "train/placement.h"
+#include "train/config/resolve.h"
 
 namespace rodimus {
 namespace {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "layers/costs.h"
 #include "layers/memory.h"
+#include "train/config/resolve.h"
 #include "train/report/inspect.h"
 
 namespace rodimus {
@@ -39,9 +40,10 @@ const char* bound_of(double seconds, double compute_seconds) {
 }
 
 // Slowest first.
-std::vector<std::pair<std::string, Share>> shares_of_step(const Config& config, DType compute,
-                                                          const Rates& rates,
-                                                          int64_t micro_batches) {
+std::vector<std::pair<std::string, Share>> shares_of_step(const ResolvedConfig& config,
+                                                          const Rates& rates) {
+  const DType compute = config.compute;
+  const int64_t micro_batches = config.micro_batches();
   std::map<std::string, Share> by_name;
   for (const auto& [op, calls, again] :
        micro_batch_costs(config.model, compute, config.run.micro_batch, config.data.seq_len)) {
@@ -99,11 +101,11 @@ Json communication(const GpuSheet& gpu, const PlanOptions& options, double gradi
            seconds > 0 ? Json(2 * (n - 1) / n * gradient_bytes / seconds / 1e9) : Json()}};
 }
 
-Json memory_of(const Config& config, DType compute, double capacity) {
+Json memory_of(const ResolvedConfig& config, double capacity) {
   Json memory;
   for (const bool recompute : {false, true}) {
     const TrainingMemory bytes =
-        training_memory(config.model, Device::cuda, compute, config.run.micro_batch,
+        training_memory(config.model, config.device, config.compute, config.run.micro_batch,
                         config.data.seq_len, recompute);
     Json& entry = memory[recompute ? "with_recompute" : "without_recompute"] = to_json(bytes);
     entry["fits"] = static_cast<double>(bytes.total()) < capacity;
@@ -153,26 +155,23 @@ const GpuSheet& gpu_sheet(const std::string& name) {
   fail("--gpu ", name, ": no data sheet of that name; there are ", known);
 }
 
-Json plan(Config config, const PlanOptions& options) {
+Json plan(const Config& written, const PlanOptions& options) {
   if (options.gpus < 1) fail("--gpus ", options.gpus, ": need 1 or more");
   if (!(options.network_gbit_per_s > 0))
     fail("--network ", options.network_gbit_per_s, ": need a rate above 0 in Gbit/s");
   const GpuSheet& gpu = gpu_sheet(options.gpu);
-  if (config.model.vocab_size == 0)
+  if (written.model.vocab_size == 0)
     fail("plan: model.vocab_size is not set: add --set model.vocab_size=N");
-  config.model.validate();
-  resolve_for_ranks(config, options.gpus);
-  // "auto" is bf16 on a GPU.
-  const DType compute = config.run.compute == "f32" ? DType::f32 : DType::bf16;
+  const ResolvedConfig config = resolve(written, {.device = Device::cuda, .ranks = options.gpus});
+  const DType compute = config.compute;
   const Rates rates{(compute == DType::bf16 ? gpu.bf16_tflops : gpu.f32_tflops) * 1e12,
                     gpu.memory_gb_per_s * 1e9};
-  const int64_t micro_batches = config.run.global_batch / options.gpus / config.run.micro_batch;
-  const double tokens = static_cast<double>(config.run.global_batch * config.data.seq_len);
+  const auto tokens = static_cast<double>(config.tokens_per_step());
   const int64_t parameters = parameter_count(config.model);
 
   Json ops = Json::array();
   double seconds = 0, compute_seconds = 0, flop = 0, bytes = 0;
-  for (const auto& [name, share] : shares_of_step(config, compute, rates, micro_batches)) {
+  for (const auto& [name, share] : shares_of_step(config, rates)) {
     seconds += share.seconds;
     compute_seconds += share.compute_seconds;
     flop += share.flop;
@@ -199,7 +198,7 @@ Json plan(Config config, const PlanOptions& options) {
           {"seq_len", config.data.seq_len},
           {"recompute", config.run.recompute},
           {"memory_gb", gpu.memory_gb},
-          {"memory_per_gpu", memory_of(config, compute, gpu.memory_gb * 1e9)},
+          {"memory_per_gpu", memory_of(config, gpu.memory_gb * 1e9)},
           {"flop_per_step_and_gpu", flop},
           {"bytes_per_step_and_gpu", bytes},
           {"communication", reduce},

@@ -35,7 +35,7 @@ struct PlanOptions {
 // tensor rate and bytes by the memory bandwidth; the sum over ops and the all-reduce (f32
 // gradients; NVLink and network apart, "assumed" says under what) overlap as if perfectly. Throws
 // Error for a configuration that cannot be trained on that many ranks, or without model.vocab_size.
-nlohmann::ordered_json plan(Config config, const PlanOptions& options);
+nlohmann::ordered_json plan(const Config& written, const PlanOptions& options);
 
 std::string describe_plan(const nlohmann::ordered_json& plan);
 
