@@ -10,18 +10,15 @@ namespace {
 
 std::vector<uint8_t> shared_states(kSharedArena / 4);  // as the states of device memory
 std::vector<Cell> shared_cells(kSharedArena / 4);
+size_t shared_end = 0;  // all states from here on are zero
 
-bool in_shared(const volatile void* pointer) {
-  return shared_base && pointer >= shared_base && pointer < shared_base + kSharedArena;
-}
-
-std::string message(const char* what, Access access, size_t bytes, Site site) {
+std::string message(const char* what, Access access, size_t bytes, const Site& site) {
   return describe(current) + ": " + (access == Access::load ? "load" : "store") + " of " +
          std::to_string(bytes) + " bytes " + what + ", " + site.line();
 }
 
 void check_word(uint8_t& state, uint8_t mask, Cell& cell, size_t bytes, Access access, bool atomic,
-                bool global, Site site) {
+                bool global, const Site& site) {
   const char* space = global ? "device" : "shared";
   if ((state & mask) != mask) {
     report(global ? "global-oob" : "shared-oob", site.line(),
@@ -38,7 +35,7 @@ void check_word(uint8_t& state, uint8_t mask, Cell& cell, size_t bytes, Access a
   race_check(cell, mask, access, atomic, global, site);
 }
 
-void check_inside(const volatile void* pointer, size_t bytes, Access access, Site site,
+void check_inside(const volatile void* pointer, size_t bytes, Access access, const Site& site,
                   bool atomic) {
   if (in_shared(pointer)) {
     const size_t first = size_t(static_cast<const volatile unsigned char*>(pointer) - shared_base);
@@ -50,11 +47,10 @@ void check_inside(const volatile void* pointer, size_t bytes, Access access, Sit
       const size_t i = (word - reinterpret_cast<uintptr_t>(shared_base)) / 4;
       check_word(shared_states[i], mask, shared_cells[i], bytes, access, atomic, false, site);
     });
-  } else if (is_device(const_cast<const void*>(pointer))) {
+  } else if (in_device_memory(pointer)) {
     for_each_word(pointer, bytes, [&](uintptr_t word, uint8_t mask) {
-      void* address = reinterpret_cast<void*>(word);
-      check_word(*word_state(address), mask, device_cell(address), bytes, access, atomic, true,
-                 site);
+      const size_t i = device.word(word);
+      check_word(device.states[i], mask, device.cells[i], bytes, access, atomic, true, site);
     });
   } else if (!host_allowed(pointer)) {
     report("host-memory", site.line(), message("in the host's memory", access, bytes, site));
@@ -66,10 +62,12 @@ void check_inside(const volatile void* pointer, size_t bytes, Access access, Sit
 std::string Site::line() const { return where ? line_of(*where) : line_of_code(code); }
 
 void shared_exists(size_t offset, size_t bytes) {
+  if (!checking()) return;
   if (offset == 0) {  // the dynamic part comes first: a new block
-    std::fill(shared_states.begin(), shared_states.end(), 0);
-    std::fill(shared_cells.begin(), shared_cells.end(), Cell{});
+    std::fill_n(shared_states.begin(), (shared_end + 3) / 4, 0);
+    shared_end = 0;
   }
+  shared_end = std::max(shared_end, offset + bytes);
   for (size_t i = offset; i < offset + bytes; ++i) {
     shared_states[i / 4] |= uint8_t(1u << (i & 3));
   }
@@ -82,26 +80,28 @@ void shared_unwritten(size_t offset, size_t bytes) {
   });
 }
 
-void check_access(const volatile void* pointer, size_t bytes, Access access, Site site,
+void check_access(const volatile void* pointer, size_t bytes, Access access, const Site& site,
                   bool atomic) {
   if (!current) {
     // Code of the host in a kernel source: on a real machine this faults, or is slow beyond use.
-    if (is_race_build() && is_device(const_cast<const void*>(pointer))) {
+    if (is_race_build() && in_device_memory(pointer)) {
       report("device-memory", site.line(),
              "the host touches device memory outside of a kernel, " + site.line());
     }
     return;
   }
-  const bool device = in_shared(pointer) || is_device(const_cast<const void*>(pointer));
   const bool power_of_two = (bytes & (bytes - 1)) == 0;
-  if (device && power_of_two && !site.any_alignment &&
-      reinterpret_cast<uintptr_t>(pointer) % std::min<size_t>(bytes, 16)) {
+  if (power_of_two && !site.any_alignment &&
+      reinterpret_cast<uintptr_t>(pointer) & (std::min<size_t>(bytes, 16) - 1) &&
+      (in_shared(pointer) || in_device_memory(pointer))) {
     report("misaligned", site.line(), message("is misaligned", access, bytes, site));
   }
   if (checking()) check_inside(pointer, bytes, access, site, atomic);
 }
 
-void on_access(const volatile void* pointer, size_t bytes, Access access, Site site, bool atomic) {
+void on_access(const volatile void* pointer, size_t bytes, Access access, const Site& site,
+               bool atomic) {
+  if (on_own_stack(pointer)) return;
   if (current && config.count) count_access(pointer, bytes, access, site);
   check_access(pointer, bytes, access, site, atomic);
 }

@@ -18,7 +18,8 @@ const Thread* first_to_exit;
 int last_votes[kBarriers];  // of the barrier's last use: read before anyone can reach the next
 
 bool same_place(const Where& a, const Where& b) {
-  return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 std::string hex(unsigned mask) {

@@ -146,9 +146,9 @@ std::string short_name(std::string name) {
 
 }  // namespace
 
-void count_access(const volatile void* pointer, size_t bytes, Access access, Site site) {
-  const bool shared = shared_base && pointer >= shared_base && pointer < shared_base + kSharedArena;
-  if (!shared && !is_device(const_cast<const void*>(pointer))) return;
+void count_access(const volatile void* pointer, size_t bytes, Access access, const Site& site) {
+  const bool shared = in_shared(pointer);
+  if (!shared && !in_device_memory(pointer)) return;
   const Place place{site.where ? nullptr : site.code,
                     site.where ? site.where->file_name() : nullptr,
                     site.where ? site.where->line() : 0,

@@ -61,7 +61,7 @@ struct Warp {
 };
 
 // scheduler.cpp
-extern thread_local Thread* current;  // null outside of kernels
+extern constinit thread_local Thread* current;  // null outside of kernels
 extern uint3 block_index;
 extern unsigned char* shared_base;  // null outside of launches
 uint64_t random_number();
@@ -127,16 +127,23 @@ struct Site {  // where an access stands: an address in the code or, for a wrapp
   std::string line() const;
 };
 enum class Access : uint8_t { load, store };
-void on_access(const volatile void* pointer, size_t bytes, Access access, Site site,
+void on_access(const volatile void* pointer, size_t bytes, Access access, const Site& site,
                bool atomic = false);
-void check_access(const volatile void* pointer, size_t bytes, Access access, Site site,
+void check_access(const volatile void* pointer, size_t bytes, Access access, const Site& site,
                   bool atomic = false);  // the same without counting
+// Variables of the running thread, most of what a kernel touches: nothing to check or count.
+inline bool on_own_stack(const volatile void* pointer) {
+  return current && reinterpret_cast<uintptr_t>(pointer) -
+                            reinterpret_cast<uintptr_t>(current->stack) <
+                        kStackBytes;
+}
+inline bool in_shared(const volatile void* pointer) {
+  return shared_base && reinterpret_cast<uintptr_t>(pointer) -
+                                reinterpret_cast<uintptr_t>(shared_base) <
+                            kSharedArena;
+}
 
-// memory.cpp: one byte for each word: its low half says which bytes exist, its high half which were
-// written.
-uint8_t* word_state(const volatile void* device_pointer);
-size_t word_number(const volatile void* device_pointer);
-inline constexpr size_t kDeviceArena = size_t{4} << 30;
+// memory.cpp
 bool host_allowed(const volatile void* pointer);
 
 // race.cpp: happens-before by vector clocks.
@@ -146,23 +153,35 @@ struct Stamp {  // one access to a word
   uint8_t bytes, atomic;  // mask of bytes; 0: no access
 };
 struct Cell {  // last write of a word and some reads
-  uint32_t launch;
+  uint32_t epoch;  // the launch, for shared memory the block: what was there before it is forgotten
   Stamp write, reads[3];
 };
-Cell& device_cell(const volatile void* pointer);
+inline constexpr size_t kDeviceArena = size_t{4} << 30;
+struct DeviceMemory {  // memory.cpp
+  uintptr_t begin = ~kDeviceArena;  // nothing lies there before the first allocation
+  // For each word: its low half says which bytes exist, its high half which were written.
+  uint8_t* states = nullptr;
+  Cell* cells = nullptr;
+  size_t word(uintptr_t address) const { return (address - begin) / 4; }
+};
+extern DeviceMemory device;
+inline bool in_device_memory(const volatile void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) - device.begin < kDeviceArena;
+}
 void race_start_launch(int threads);
 void race_start_block(uint32_t block);
 void race_arrive(int barrier);
 void race_release_all(int barrier);
 void race_leave(int barrier);
 void race_syncwarp(const Warp& warp, unsigned mask);
-void race_check(Cell& cell, uint8_t bytes, Access access, bool atomic, bool global, Site site);
-void shared_exists(size_t offset, size_t bytes);
+void race_check(Cell& cell, uint8_t bytes, Access access, bool atomic, bool global,
+                const Site& site);
+void shared_exists(size_t offset, size_t bytes);  // offset 0: of a new block
 void shared_unwritten(size_t offset, size_t bytes);
 
 // count.cpp
 extern Counters launch_counters;
-void count_access(const volatile void* pointer, size_t bytes, Access access, Site site);
+void count_access(const volatile void* pointer, size_t bytes, Access access, const Site& site);
 void count_end_of_block();
 void count_end_of_launch(const void* kernel);
 

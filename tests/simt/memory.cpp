@@ -21,9 +21,7 @@ constexpr size_t kGranule = 256, kGap = 256;
 
 struct Arena {
   unsigned char* memory;
-  uint8_t* states;  // one a word
-  Cell* cells;      // one a word
-  size_t used = 0;
+  size_t used;  // the first gap included
   std::map<const unsigned char*, size_t> live;  // begin: bytes
   std::map<const char*, size_t> host;           // memory of the host that kernels may touch
 };
@@ -41,18 +39,26 @@ T* reserve(size_t count) {
 }
 
 Arena& arena() {
-  static Arena one{reserve<unsigned char>(kDeviceArena),
-                   reserve<uint8_t>(kDeviceArena / 4),
-                   reserve<Cell>(kDeviceArena / 4),
-                   kGap,
-                   {},
-                   {}};
+  static Arena one = [] {
+    auto* memory = reserve<unsigned char>(kDeviceArena);
+    device = {reinterpret_cast<uintptr_t>(memory), reserve<uint8_t>(kDeviceArena / 4),
+              reserve<Cell>(kDeviceArena / 4)};
+    return Arena{memory, kGap, {}, {}};
+  }();
   return one;
+}
+
+template <class F>
+void for_each_state(const void* pointer, size_t bytes, F f) {
+  for_each_word(pointer, bytes,
+                [&](uintptr_t word, uint8_t mask) { f(device.states[device.word(word)], mask); });
 }
 
 size_t rounded(size_t bytes) { return (bytes + kGranule - 1) / kGranule * kGranule; }
 
 }  // namespace
+
+DeviceMemory device;
 
 void* device_malloc(size_t bytes) {
   Arena& a = arena();
@@ -66,9 +72,7 @@ void* device_malloc(size_t bytes) {
   a.used += taken;
   a.live[pointer] = bytes;
   std::memset(pointer, 0xff, bytes);
-  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
-    *word_state(reinterpret_cast<void*>(word)) |= mask;
-  });
+  for_each_state(pointer, bytes, [](uint8_t& state, uint8_t mask) { state |= mask; });
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_POISON_MEMORY_REGION(pointer + bytes, taken - bytes);
 #endif
@@ -84,8 +88,7 @@ void device_free(void* pointer) {
   }
   const size_t bytes = entry->second;
   a.live.erase(entry);
-  for_each_word(pointer, bytes,
-                [](uintptr_t word, uint8_t) { *word_state(reinterpret_cast<void*>(word)) = 0; });
+  for_each_state(pointer, bytes, [](uint8_t& state, uint8_t) { state = 0; });
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_POISON_MEMORY_REGION(pointer, bytes);
 #endif
@@ -96,10 +99,7 @@ void device_free(void* pointer) {
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
-bool is_device(const void* pointer) {
-  const auto* p = static_cast<const unsigned char*>(pointer);
-  return p >= arena().memory && p < arena().memory + kDeviceArena;
-}
+bool is_device(const void* pointer) { return in_device_memory(pointer); }
 
 bool in_allocation(const void* pointer, size_t bytes) {
   const auto* p = static_cast<const unsigned char*>(pointer);
@@ -109,23 +109,13 @@ bool in_allocation(const void* pointer, size_t bytes) {
   return p + bytes <= entry->first + entry->second;
 }
 
-size_t word_number(const volatile void* device_pointer) {
-  return size_t(static_cast<const volatile unsigned char*>(device_pointer) - arena().memory) / 4;
-}
-uint8_t* word_state(const volatile void* device_pointer) {
-  return &arena().states[word_number(device_pointer)];
-}
-Cell& device_cell(const volatile void* pointer) { return arena().cells[word_number(pointer)]; }
-
 void mark_written(const void* pointer, size_t bytes) {
-  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
-    *word_state(reinterpret_cast<void*>(word)) |= uint8_t(mask << 4);
-  });
+  for_each_state(pointer, bytes,
+                 [](uint8_t& state, uint8_t mask) { state |= uint8_t(mask << 4); });
 }
 void mark_unwritten(const void* pointer, size_t bytes) {
-  for_each_word(pointer, bytes, [](uintptr_t word, uint8_t mask) {
-    *word_state(reinterpret_cast<void*>(word)) &= uint8_t(~(mask << 4));
-  });
+  for_each_state(pointer, bytes,
+                 [](uint8_t& state, uint8_t mask) { state &= uint8_t(~(mask << 4)); });
 }
 
 void allow_host(const void* pointer, size_t bytes) {
@@ -136,7 +126,6 @@ void forbid_host(const void* pointer) { arena().host.erase(static_cast<const cha
 bool host_allowed(const volatile void* pointer) {
   const auto* p = const_cast<const char*>(static_cast<const volatile char*>(pointer));
   if (p >= &__executable_start && p < &_end) return true;  // constants and statics of this program
-  if (current && p >= current->stack && p < current->stack + kStackBytes) return true;
   auto entry = arena().host.upper_bound(p);
   if (entry == arena().host.begin()) return false;
   --entry;

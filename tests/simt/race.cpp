@@ -14,6 +14,7 @@ using Clock = std::vector<uint32_t>;
 
 int threads;
 uint32_t launch_number, block_number;
+uint32_t blocks_so_far;  // in all launches
 std::vector<uint32_t> clocks;  // threads x threads
 Clock arrived[kBarriers], released[kBarriers];
 
@@ -23,22 +24,36 @@ void join(uint32_t* into, const uint32_t* from) {
   for (int i = 0; i < threads; ++i) into[i] = std::max(into[i], from[i]);
 }
 
-// Whether the access of the stamp happened before what the running thread does now.
-bool ordered(const Stamp& stamp, bool global) {
-  if (global && stamp.block != block_number) return false;
-  return stamp.thread == current->linear ||
-         clock_of(int(current->linear))[stamp.thread] >= stamp.clock;
-}
+// An access of the running thread, whose clock is `clock`.
+struct Now {
+  uint32_t thread;
+  const uint32_t* clock;
+  bool global;
+
+  // Whether the access of the stamp happened before.
+  bool after(const Stamp& stamp) const {
+    if (global && stamp.block != block_number) return false;
+    return stamp.thread == thread || clock[stamp.thread] >= stamp.clock;
+  }
+};
 
 // A slot for a new read: an empty or an outdated one, else any. Outdated reads can go, because who
 // races with them races with the new one too.
-Stamp& slot_for(Cell& cell, uint8_t bytes, bool global) {
+Stamp& slot_for(Cell& cell, uint8_t bytes, const Now& now) {
   for (Stamp& read : cell.reads) {
-    if (read.bytes == 0 || ((read.bytes & ~bytes) == 0 && ordered(read, global))) return read;
+    if (read.bytes == 0 || ((read.bytes & ~bytes) == 0 && now.after(read))) return read;
   }
   static uint32_t state = 12345;
   state = state * 1664525u + 1013904223u;
   return cell.reads[(state >> 16) % 3];
+}
+
+void report_race(const Stamp& stamp, const char* kind, bool global, const Site& site) {
+  report("race", site.line() + kind,
+         std::string(kind) + " in " + (global ? "device" : "shared") + " memory: block " +
+             std::to_string(stamp.block) + " thread " + std::to_string(stamp.thread) +
+             " against block " + std::to_string(block_number) + " thread " +
+             std::to_string(current->linear) + ", " + site.line());
 }
 
 }  // namespace
@@ -51,6 +66,7 @@ void race_start_launch(int thread_count) {
 void race_start_block(uint32_t block) {
   if (!checking()) return;
   block_number = block;
+  ++blocks_so_far;
   clocks.assign(size_t(threads) * size_t(threads), 0);
   for (int i = 0; i < threads; ++i) clock_of(i)[i] = 1;
   for (int i = 0; i < kBarriers; ++i) {
@@ -94,25 +110,24 @@ void race_syncwarp(const Warp& warp, unsigned mask) {
   }
 }
 
-void race_check(Cell& cell, uint8_t bytes, Access access, bool atomic, bool global, Site site) {
-  if (global && cell.launch != launch_number) cell = {launch_number, {}, {}};
+void race_check(Cell& cell, uint8_t bytes, Access access, bool atomic, bool global,
+                const Site& site) {
+  const uint32_t epoch = global ? launch_number : blocks_so_far;
+  if (cell.epoch != epoch) cell = {epoch, {}, {}};
+  const uint32_t thread = current->linear;
+  const Now now{thread, clock_of(int(thread)), global};
   auto conflict = [&](const Stamp& stamp, const char* kind) {
-    if ((stamp.bytes & bytes) == 0 || (atomic && stamp.atomic) || ordered(stamp, global)) return;
-    report("race", site.line() + kind,
-           std::string(kind) + " in " + (global ? "device" : "shared") + " memory: block " +
-               std::to_string(stamp.block) + " thread " + std::to_string(stamp.thread) +
-               " against block " + std::to_string(block_number) + " thread " +
-               std::to_string(current->linear) + ", " + site.line());
+    if ((stamp.bytes & bytes) == 0 || (atomic && stamp.atomic) || now.after(stamp)) return;
+    report_race(stamp, kind, global, site);
   };
   const bool store = access == Access::store;
   conflict(cell.write, store ? "write after write" : "read after write");
-  const Stamp now{block_number, clock_of(int(current->linear))[current->linear],
-                  uint16_t(current->linear), bytes, atomic};
+  const Stamp stamp{block_number, now.clock[thread], uint16_t(thread), bytes, atomic};
   if (store) {
     for (const Stamp& read : cell.reads) conflict(read, "write after read");
-    cell.write = now;
+    cell.write = stamp;
   } else {
-    slot_for(cell, bytes, global) = now;
+    slot_for(cell, bytes, now) = stamp;
   }
 }
 

@@ -21,17 +21,21 @@ namespace simt {
 
 Config config;
 EnqueueHook enqueue_hook;
-thread_local Thread* current = nullptr;
+constinit thread_local Thread* current = nullptr;
 uint3 block_index;
 
 namespace {
 
 namespace fiber = boost::context::detail;
 
+struct Ready {
+  uint32_t priority;
+  Thread* thread;
+};
 struct Scheduler {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  std::vector<Thread*> ready;  // [head, end): FIFO, out of which random and greedy pick
+  std::vector<Ready> ready;  // [head, end): FIFO, out of which random and greedy pick
   size_t head = 0;
   int block_threads = 0, live = 0;
   bool stuck = false;
@@ -70,6 +74,13 @@ void switch_to(Thread* from, Thread* to) {
 #endif
 }
 
+// The greedy schedule has a fixed order of the warps: the one with the smallest number runs whenever
+// it can.
+Ready ready_entry(Thread* thread) {
+  const uint32_t warp = thread->linear / 32;
+  return {(warp * 2654435761u + uint32_t(config.seed) * 40503u) * 2246822519u, thread};
+}
+
 Thread* take_ready() {
   Scheduler& s = scheduler;
   if (s.head == s.ready.size()) {
@@ -81,17 +92,12 @@ Thread* take_ready() {
   if (config.schedule == Schedule::random) {
     pick += s.random() % (s.ready.size() - s.head);
   } else if (config.schedule == Schedule::greedy) {
-    // A fixed order of the warps: one with priority runs whenever it can.
-    auto priority = [](const Thread* thread) {
-      const uint32_t warp = thread->linear / 32;
-      return (warp * 2654435761u + uint32_t(config.seed) * 40503u) * 2246822519u;
-    };
     for (size_t i = pick + 1; i < s.ready.size(); ++i) {
-      if (priority(s.ready[i]) < priority(s.ready[pick])) pick = i;
+      if (s.ready[i].priority < s.ready[pick].priority) pick = i;
     }
   }
   std::swap(s.ready[s.head], s.ready[pick]);
-  return s.ready[s.head++];
+  return s.ready[s.head++].thread;
 }
 
 void report_deadlock() {
@@ -178,7 +184,7 @@ void start_threads(dim3 block) {
     const size_t shift = (linear % 61) * 320;
     thread.context = fiber::make_fcontext(thread.stack + kStackBytes - shift, kStackBytes - shift,
                                           start_of_fiber);
-    s.ready.push_back(&thread);
+    s.ready.push_back(ready_entry(&thread));
   }
   if (config.schedule == Schedule::reverse) std::reverse(s.ready.begin(), s.ready.end());
 }
@@ -218,7 +224,7 @@ Thread* thread_at(int linear) { return &scheduler.threads[linear]; }
 
 void make_ready(Thread* thread) {
   thread->state = State::ready;
-  scheduler.ready.push_back(thread);
+  scheduler.ready.push_back(ready_entry(thread));
 }
 
 void wait_for_turn(Thread* thread) {

@@ -14,9 +14,9 @@ bool is_race_build() { return race_build; }
 #define HERE_ANY_ALIGNMENT \
   simt::Site { __builtin_return_address(0), nullptr, true }
 #define LOAD(name, bytes, site) \
-  void name(void* pointer) { simt::on_access(pointer, bytes, simt::Access::load, site); }
+  void name(void* pointer) { access(pointer, bytes, simt::Access::load, site); }
 #define STORE(name, bytes, site) \
-  void name(void* pointer) { simt::on_access(pointer, bytes, simt::Access::store, site); }
+  void name(void* pointer) { access(pointer, bytes, simt::Access::store, site); }
 #define ALL(bytes)                                                \
   LOAD(__tsan_read##bytes, bytes, HERE)                           \
   STORE(__tsan_write##bytes, bytes, HERE)                         \
@@ -24,6 +24,13 @@ bool is_race_build() { return race_build; }
   STORE(__tsan_unaligned_write##bytes, bytes, HERE_ANY_ALIGNMENT) \
   LOAD(__tsan_volatile_read##bytes, bytes, HERE)                  \
   STORE(__tsan_volatile_write##bytes, bytes, HERE)
+
+namespace {
+// Most accesses end here, so this part is inlined into each of the calls.
+inline void access(void* pointer, size_t bytes, simt::Access access, const simt::Site& site) {
+  if (!simt::on_own_stack(pointer)) simt::on_access(pointer, bytes, access, site);
+}
+}  // namespace
 
 extern "C" {
 ALL(1)
