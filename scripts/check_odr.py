@@ -18,7 +18,7 @@ from pathlib import Path
 
 # The race build of the emulator holds the same sources again; nvcc has its own debug information; a test for the GPU is
 # the source of the CPU's in a program of its own, with another backend in tests/support/device.h.
-LEFT_OUT = re.compile(r"_race\.dir/|_test_cuda\.dir/|/rodimus_cuda\.dir/|/CompilerId|/CMakeScratch/")
+LEFT_OUT = re.compile(r"_race\.dir/|_test_cuda(_objects)?\.dir/|/rodimus_cuda\.dir/|/CompilerId|/CMakeScratch/")
 
 
 def objects_of(build):

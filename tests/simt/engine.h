@@ -133,14 +133,14 @@ void check_access(const volatile void* pointer, size_t bytes, Access access, con
                   bool atomic = false);  // the same without counting
 // Variables of the running thread, most of what a kernel touches: nothing to check or count.
 inline bool on_own_stack(const volatile void* pointer) {
-  return current && reinterpret_cast<uintptr_t>(pointer) -
-                            reinterpret_cast<uintptr_t>(current->stack) <
-                        kStackBytes;
+  return current &&
+         reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(current->stack) <
+             kStackBytes;
 }
 inline bool in_shared(const volatile void* pointer) {
-  return shared_base && reinterpret_cast<uintptr_t>(pointer) -
-                                reinterpret_cast<uintptr_t>(shared_base) <
-                            kSharedArena;
+  return shared_base &&
+         reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(shared_base) <
+             kSharedArena;
 }
 
 // memory.cpp
@@ -152,12 +152,12 @@ struct Stamp {  // one access to a word
   uint16_t thread;
   uint8_t bytes, atomic;  // mask of bytes; 0: no access
 };
-struct Cell {  // last write of a word and some reads
+struct Cell {      // last write of a word and some reads
   uint32_t epoch;  // the launch, for shared memory the block: what was there before it is forgotten
   Stamp write, reads[3];
 };
 inline constexpr size_t kDeviceArena = size_t{4} << 30;
-struct DeviceMemory {  // memory.cpp
+struct DeviceMemory {               // memory.cpp
   uintptr_t begin = ~kDeviceArena;  // nothing lies there before the first allocation
   // For each word: its low half says which bytes exist, its high half which were written.
   uint8_t* states = nullptr;

@@ -21,7 +21,7 @@ constexpr size_t kGranule = 256, kGap = 256;
 
 struct Arena {
   unsigned char* memory;
-  size_t used;  // the first gap included
+  size_t used;                                  // the first gap included
   std::map<const unsigned char*, size_t> live;  // begin: bytes
   std::map<const char*, size_t> host;           // memory of the host that kernels may touch
 };
@@ -110,8 +110,7 @@ bool in_allocation(const void* pointer, size_t bytes) {
 }
 
 void mark_written(const void* pointer, size_t bytes) {
-  for_each_state(pointer, bytes,
-                 [](uint8_t& state, uint8_t mask) { state |= uint8_t(mask << 4); });
+  for_each_state(pointer, bytes, [](uint8_t& state, uint8_t mask) { state |= uint8_t(mask << 4); });
 }
 void mark_unwritten(const void* pointer, size_t bytes) {
   for_each_state(pointer, bytes,

@@ -14,7 +14,7 @@ using Clock = std::vector<uint32_t>;
 
 int threads;
 uint32_t launch_number, block_number;
-uint32_t blocks_so_far;  // in all launches
+uint32_t blocks_so_far;        // in all launches
 std::vector<uint32_t> clocks;  // threads x threads
 Clock arrived[kBarriers], released[kBarriers];
 

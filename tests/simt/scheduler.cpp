@@ -74,8 +74,8 @@ void switch_to(Thread* from, Thread* to) {
 #endif
 }
 
-// The greedy schedule has a fixed order of the warps: the one with the smallest number runs whenever
-// it can.
+// The greedy schedule has a fixed order of the warps: the one with the smallest number runs
+// whenever it can.
 Ready ready_entry(Thread* thread) {
   const uint32_t warp = thread->linear / 32;
   return {(warp * 2654435761u + uint32_t(config.seed) * 40503u) * 2246822519u, thread};
