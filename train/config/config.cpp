@@ -308,6 +308,14 @@ std::string sections_as_toml(const std::vector<ConfigField>& fields,
   return text;
 }
 
+// What the reference adds for keys that cannot simply change when a run resumes.
+const char* fixed_text(AtResume at_resume) {
+  if (at_resume == AtResume::refused) return "; fixed for a run";
+  if (at_resume == AtResume::other_compute)
+    return "; fixed for a run, unless --allow-other-compute is given";
+  return "";
+}
+
 }  // namespace
 
 Config parse_config(const std::string& toml, const std::string& origin,
@@ -352,8 +360,8 @@ std::string config_reference() {
     const auto* number = std::get_if<double*>(&field.target);
     const bool none = (size && !field.range.contains(static_cast<double>(**size))) ||
                       (number && !field.range.contains(**number));
-    return concat("# ", field.docs, "\n# ", field.expected(), "\n", none ? "# " : "", field.name,
-                  " = ", none ? "..." : field.toml_value(), "\n");
+    return concat("# ", field.docs, "\n# ", field.expected(), fixed_text(field.at_resume), "\n",
+                  none ? "# " : "", field.name, " = ", none ? "..." : field.toml_value(), "\n");
   });
 }
 
