@@ -5,9 +5,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/build.sh [--type TYPE] [--dir DIR] [--target NAME]... [-DNAME=VALUE]...
+usage: scripts/build.sh [--preset NAME] [--type TYPE] [--dir DIR] [--target NAME]... [-DNAME=VALUE]...
 
-  --type TYPE     RelWithDebInfo (default), Release or Debug
+  --preset NAME   of CMakePresets.json: release (default), debug, asan, cuda or ci. What follows overrides it
+  --type TYPE     RelWithDebInfo, Release or Debug
   --dir DIR       build folder, relative to the project (default: build)
   --target NAME   build only this target, for example rodimus
   -DNAME=VALUE    passed to CMake: -DRODIMUS_ARCH=x86-64-v3 for a binary that runs on other machines,
@@ -17,16 +18,17 @@ Example: scripts/build.sh --target rodimus
 TEXT
 }
 
-type=RelWithDebInfo
+preset=release
 dir=build
 targets=()
 options=()
 while (($# > 0)); do
   case $1 in
-    --type | --dir | --target)
+    --preset | --type | --dir | --target)
       (($# > 1)) || die "build.sh: $1 needs a value"
       case $1 in
-        --type) type=$2 ;;
+        --preset) preset=$2 ;;
+        --type) options+=("-DCMAKE_BUILD_TYPE=$2") ;;
         --dir) dir=$2 ;;
         --target) targets+=("$2") ;;
       esac
@@ -45,13 +47,13 @@ mkdir -p "$dir"
 if [[ -f $dir/CMakeCache.txt ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "$dir/CMakeCache.txt"; then
   options+=(--fresh)
 fi
-if ! cmake -S "$ROOT" -B "$dir" -G Ninja -DCMAKE_BUILD_TYPE="$type" "${options[@]}" >"$dir/configure.log" 2>&1; then
+if ! (cd "$ROOT" && cmake --preset "$preset" -B "$dir" "${options[@]}") >"$dir/configure.log" 2>&1; then
   cat "$dir/configure.log" >&2
   die "CMake failed; missing packages are installed by scripts/setup.sh (full log: $dir/configure.log)"
 fi
 
 jobs=$(compile_jobs)
-say "building ${targets[*]:-everything} in ${dir#"$ROOT"/} ($type, $jobs jobs)"
+say "building ${targets[*]:-everything} in ${dir#"$ROOT"/} (preset $preset, $jobs jobs)"
 # On a terminal ninja keeps one progress line; elsewhere only warnings and errors are worth printing.
 quiet=()
 [[ -t 1 ]] || quiet=(--quiet)

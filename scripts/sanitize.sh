@@ -11,4 +11,4 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1:fast_unwind_on_malloc=0:allo
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
 # The option string is split at blanks and colons, so the path is quoted.
 export LSAN_OPTIONS="suppressions='$ROOT/scripts/lsan.supp':print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
-exec "$ROOT/scripts/test.sh" --dir build-asan -DRODIMUS_SANITIZE=ON -DRODIMUS_CUDA=OFF "$@"
+exec "$ROOT/scripts/test.sh" --dir build-asan --preset asan "$@"

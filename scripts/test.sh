@@ -5,10 +5,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/test.sh [--dir DIR] [--type TYPE] [--target NAME]... [-DNAME=VALUE]... [CTEST OPTION]...
+usage: scripts/test.sh [--dir DIR] [--preset NAME] [--type TYPE] [--target NAME]... [-DNAME=VALUE]... [CTEST OPTION]...
 
   --dir DIR       build folder, relative to the project (default: build)
-  --type, --target, -DNAME=VALUE   passed to scripts/build.sh
+  --preset, --type, --target, -DNAME=VALUE   passed to scripts/build.sh
   others          passed to ctest: -R REGEX picks tests, -V shows their output
 
 Example: scripts/test.sh -R kernels/
@@ -25,7 +25,7 @@ while (($# > 0)); do
       dir=$2
       shift
       ;;
-    --type | --target)
+    --preset | --type | --target)
       (($# > 1)) || die "test.sh: $1 needs a value"
       build_options+=("$1" "$2")
       shift

@@ -4,7 +4,9 @@
 
 #include "train/commands/cli.h"
 #include "train/commands/commands.h"
+#include "train/version.h"
 
 int main(int argc, char** argv) {
-  return rodimus::run_command_line(argc, argv, rodimus::kCommands, std::cout, std::cerr);
+  return rodimus::run_command_line(argc, argv, rodimus::kCommands, rodimus::version_text(),
+                                   std::cout, std::cerr);
 }

@@ -25,8 +25,8 @@ Outcome run(const std::vector<std::string>& words) {
   std::vector<const char*> arguments = {"rodimus"};
   for (const std::string& word : words) arguments.push_back(word.c_str());
   std::ostringstream out, err;
-  const int code =
-      run_command_line(static_cast<int>(arguments.size()), arguments.data(), kCommands, out, err);
+  const int code = run_command_line(static_cast<int>(arguments.size()), arguments.data(), kCommands,
+                                    "rodimus", out, err);
   return {code, out.str(), err.str()};
 }
 

@@ -59,7 +59,7 @@ void print_error(std::ostream& err, const std::string& message) {
 }
 
 int run_command_line(int argc, const char* const* argv, std::span<const AddCommand> commands,
-                     std::ostream& out, std::ostream& err) {
+                     const std::string& version, std::ostream& out, std::ostream& err) {
   bool prints = true;
   try {
     prints = launcher_rank() == 0;
@@ -69,7 +69,7 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
     return 1;
   }
   CLI::App app("Trains Rodimus and Rodimus+ language models (arXiv:2410.06577).", "rodimus");
-  app.set_version_flag("--version", "rodimus " RODIMUS_VERSION, "Print the version and exit");
+  app.set_version_flag("--version", version, "Print version, commit and features, and exit");
   app.require_subcommand(1);
   app.footer(
       "Example:\n"
