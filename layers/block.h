@@ -1,9 +1,8 @@
-// One block of Rodimus or Rodimus+ and its parts. A layer is a struct with Parameters and a
-// forward; backward lives in autograd/.
+// What a model is a stack of: a block takes the residual stream and gives it on. The blocks there
+// are stand in layers/blocks.h. A layer is a struct with Parameters and a forward; backward lives
+// in autograd/.
 #pragma once
 
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -13,7 +12,8 @@
 namespace rodimus {
 
 // What a block remembers of the tokens so far, for one sequence (B = 1): constant size, except that
-// keys and values without a window grow. Undefined tensors stand for the beginning of a document.
+// keys and values without a window grow. Undefined tensors stand for the beginning of a document,
+// and for what the block does not use.
 struct BlockState {
   Tensor conv_history;  // (1, width-1, e) in the compute type: the last inputs of the short
                         // convolution
@@ -36,60 +36,24 @@ struct Pass {
   int64_t position = 0;  // of the first token, for rotary
 };
 
-// y = W_out gated_norm(DDTS(conv(h)), ...): the token mixer. Equations in docs/tour.md;
-// arXiv:2410.06577, section 3.
-struct Mixer {
-  Mixer(const ModelConfig& config, const std::string& prefix);
-  Var forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput output) const;
-  void collect(std::vector<Parameter*>& into);
+class Block {
+ public:
+  Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  virtual ~Block() = default;
 
-  ModelConfig config;
-  Parameter fc;                      // (2e, d): rows [0,e) make h, [e,2e) the output gate
-  Parameter conv_weight, conv_bias;  // (e, 1, width), (e)
-  Parameter in_proj;                 // (2m, e): q, k
-  Parameter gate_weight, gate_bias;  // (2m, e), (2m): selection and temperature
-  Parameter value_down;              // (r, e)
-  Parameter value_up, value_bias;    // (e, r), (e)
-  Parameter residual_weight;         // (e)
-  Parameter act_norm;                // (e)
-  Parameter out_proj;                // (d, e)
+  virtual Stream forward(Context& ctx, const Stream& stream, const Pass& pass) const = 0;
+  // Appends all parameters, always in the same order.
+  virtual void collect(std::vector<Parameter*>& into) = 0;
 };
 
-// Sliding-window shared-key attention with rotary positions.
-struct Attention {
-  Attention(const ModelConfig& config, const std::string& prefix);
-  Var forward(Context& ctx, const Var& x, const Pass& pass) const;
-  void collect(std::vector<Parameter*>& into);
+// How the product that ends a block is wanted: a replay does not read it.
+inline LinearOutput last_output(const Context& ctx) {
+  return ctx.replay ? LinearOutput::unread : LinearOutput::plain;
+}
 
-  ModelConfig config;
-  Parameter q_proj, k_proj, v_proj, out_proj;  // (d, d), (Hk D, d), (Hv D, d), (d, d)
-};
-
-// W_out (silu(z) * u), (u, z) = W_fc x.
-struct Ffn {
-  Ffn(const ModelConfig& config, const std::string& prefix);
-  Var forward(Context& ctx, const Var& x, LinearOutput output) const;
-  void collect(std::vector<Parameter*>& into);
-
-  int64_t d_ff;
-  Parameter fc, out_proj;  // (2f, d), (d, f)
-};
-
-struct Block {
-  Block(const ModelConfig& config, int64_t index);
-  Stream forward(Context& ctx, const Stream& stream, const Pass& pass) const;
-  void collect(std::vector<Parameter*>& into);
-
-  float norm_eps;
-  Parameter mixer_norm;
-  Mixer mixer;
-  struct Plus {  // what Rodimus+ adds
-    Parameter attn_norm;
-    Attention attn;
-    Parameter ffn_norm;
-    Ffn ffn;
-  };
-  std::optional<Plus> plus;
-};
+// Projections back into the stream start divided by sqrt(n * n_layers), n = branches per block.
+Init residual_init(const ModelConfig& config, int branches);
 
 }  // namespace rodimus

@@ -4,16 +4,12 @@
 
 #include "autograd/ops.h"
 #include "base/error.h"
+#include "layers/blocks.h"
 
 namespace rodimus {
 namespace {
 
 int64_t round_up(double value) { return (static_cast<int64_t>(value) + 7) / 8 * 8; }
-
-void check_size(const char* key, int64_t value, int64_t least, int64_t most = kMaxSize) {
-  if (value >= least && value <= most) return;
-  fail("model.", key, " = ", value, ": must be in [", least, ", ", most, "]");
-}
 
 // A model whose bytes, optimizer included, would not fit 63 bits: no machine comes near.
 void check_total(const ModelConfig& config) {
@@ -29,8 +25,13 @@ void check_total(const ModelConfig& config) {
 
 }  // namespace
 
+void check_size(const char* key, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return;
+  fail("model.", key, " = ", value, ": must be in [", least, ", ", most, "]");
+}
+
 int64_t ModelConfig::d_inner() const { return round_up(expand * static_cast<double>(d_model)); }
-int64_t ModelConfig::rank() const {
+int64_t ModelConfig::value_gate_rank() const {
   return gate_rank > 0 ? gate_rank : std::max<int64_t>(d_model / 64, 16);
 }
 int64_t ModelConfig::d_ff() const { return round_up(ffn_ratio * static_cast<double>(d_model)); }
@@ -39,46 +40,19 @@ void ModelConfig::validate() const {
   check_size("vocab_size", vocab_size, 1);
   check_size("d_model", d_model, 1);
   check_size("n_layers", n_layers, 1, kMaxLayers);
-  check_size("mem_size", mem_size, 1);
-  check_size("conv_width", conv_width, 1, kMaxConvWidth);
-  check_size("gate_rank", gate_rank, 0);
-  if (!(expand > 0 && expand <= 64)) fail("model.expand = ", expand, ": must be in (0, 64]");
   if (!(norm_eps > 0)) fail("model.norm_eps = ", norm_eps, ": must be positive");
-  if (!(key_norm_eps > 0)) fail("model.key_norm_eps = ", key_norm_eps, ": must be positive");
-  if (!plus()) {
-    check_total(*this);
-    return;
-  }
-  check_size("n_heads", n_heads, 1);
-  check_size("n_heads_k", n_heads_k, 1);
-  check_size("window", window, 0);
-  if (d_model % n_heads != 0) {
-    fail("model.d_model = ", d_model, " is not divisible by model.n_heads = ", n_heads,
-         ": choose n_heads among the divisors");
-  }
-  if (head_dim() % 2 != 0) {
-    fail("model.d_model / model.n_heads = ", head_dim(),
-         ": rotary embedding needs an even head size");
-  }
-  if (n_heads % n_heads_k != 0)
-    fail("model.n_heads = ", n_heads, " is not divisible by model.n_heads_k = ", n_heads_k);
-  if (n_heads_v < 0 || n_heads % heads_v() != 0) {
-    fail("model.n_heads = ", n_heads, " is not divisible by model.n_heads_v = ", n_heads_v);
-  }
-  if (!(ffn_ratio > 0 && ffn_ratio <= 64))
-    fail("model.ffn_ratio = ", ffn_ratio, ": must be in (0, 64]");
-  if (!(rope_base > 1)) fail("model.rope_base = ", rope_base, ": must be above 1");
+  block_type(block).check(*this);
   check_total(*this);
 }
 
 double forward_flops_per_token(const ModelConfig& c, int64_t T) {
   const double d = static_cast<double>(c.d_model), e = static_cast<double>(c.d_inner());
-  const double m = static_cast<double>(c.mem_size), r = static_cast<double>(c.rank());
+  const double m = static_cast<double>(c.mem_size), r = static_cast<double>(c.value_gate_rank());
   // Projections: fc (d, 2e), out (e, d), qk and gates (e, 2m) each, the low-rank value gate.
   double weights = 3 * d * e + 4 * m * e + 2 * r * e;
   const double t = static_cast<double>(T);
   double mixing = ddts_flops(T, c.mem_size, c.d_inner()) / t;
-  if (c.plus()) {
+  if (block_type(c.block).reads("n_heads")) {
     const double heads_k = static_cast<double>(c.n_heads_k * c.head_dim());
     const double heads_v = static_cast<double>(c.heads_v() * c.head_dim());
     weights += d * (d + heads_k + heads_v + d) + 3 * d * static_cast<double>(c.d_ff());

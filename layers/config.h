@@ -6,8 +6,6 @@
 
 namespace rodimus {
 
-enum class BlockType : uint8_t { rodimus, rodimus_plus };
-
 inline constexpr int64_t kFullWindow = 0;
 inline constexpr int64_t kMaxSize = INT32_MAX;  // of one dimension: products of two fit 64 bits
 inline constexpr int64_t kMaxLayers = 100000;
@@ -16,7 +14,7 @@ inline constexpr int64_t kMaxConvWidth = 32;  // taps the convolution kernel can
 // Letters as in arXiv:2410.06577. Fields that are 0 stand for the authors' default, which the
 // functions below resolve.
 struct ModelConfig {
-  BlockType block = BlockType::rodimus_plus;
+  std::string block = "rodimus_plus";  // a name of layers/blocks.h
   int64_t vocab_size = 0;
   int64_t d_model = 0;
   int64_t n_layers = 0;
@@ -35,9 +33,8 @@ struct ModelConfig {
   double key_norm_eps = 1e-12;  // 1e-5 in the released checkpoints
   bool tied = false;            // head = embedding
 
-  bool plus() const { return block == BlockType::rodimus_plus; }
   int64_t d_inner() const;
-  int64_t rank() const;
+  int64_t value_gate_rank() const;  // r
   int64_t d_ff() const;
   int64_t head_dim() const { return d_model / n_heads; }
   int64_t heads_v() const { return n_heads_v > 0 ? n_heads_v : n_heads; }
@@ -46,6 +43,9 @@ struct ModelConfig {
   // Throws Error that names the key, its value and what would be possible.
   void validate() const;
 };
+
+// Throws Error unless `value`, that of model.`key`, is in [least, most].
+void check_size(const char* key, int64_t value, int64_t least, int64_t most = kMaxSize);
 
 // Matrix-product FLOPs (a multiply-add is two) of one forward pass over sequences of T tokens, per
 // token: projections, the chunked DDTS form without waste, the visible query-key pairs of SW-SKA,

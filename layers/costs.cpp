@@ -2,6 +2,7 @@
 #include "layers/costs.h"
 
 #include "autograd/ops.h"
+#include "layers/blocks.h"
 
 namespace rodimus {
 namespace {
@@ -17,10 +18,10 @@ class Costs {
     outside_blocks("embedding", {0, n_of(1) * 4 + 2 * stream()}, {0, n_of(1) * 4 + 2 * stream()});
     residual_norm(false, 1, 1);
     // The last one is the model's own.
-    const int64_t norms = model_.plus() ? 3 * n : n;
+    const int64_t norms = block_type(model_.block).reads("n_heads") ? 3 * n : n;
     residual_norm(true, norms, norms - 1);
     mixer(n);
-    if (model_.plus()) {
+    if (block_type(model_.block).reads("n_heads")) {
       attention(n);
       ffn(n);
     }
@@ -61,7 +62,8 @@ class Costs {
   }
 
   void mixer(int64_t calls) {
-    const int64_t d = model_.d_model, e = model_.d_inner(), m = model_.mem_size, r = model_.rank();
+    const int64_t d = model_.d_model, e = model_.d_inner(), m = model_.mem_size,
+                  r = model_.value_gate_rank();
     linear(d, e, 2 * calls);  // h and gate
     add("short_conv", 2 * in_compute(e), 3 * in_compute(e), calls);
     linear(e, 2 * m, 2 * calls);  // q and k, selection and temperature
@@ -75,7 +77,7 @@ class Costs {
     const double inputs = 2 * in_compute(m) + in_compute(e) + 4 * n_of(m), o = in_compute(e);
     costs_.push_back({{"ddts", {flops, inputs + o}, {2 * flops, 2 * inputs + o}}, calls, calls});
     add("gated_norm", 4 * in_compute(e) + 4 * n_of(1), 7 * in_compute(e), calls);
-    linear(e, d, calls, /*ends_block=*/!model_.plus());
+    linear(e, d, calls, /*ends_block=*/!block_type(model_.block).reads("n_heads"));
   }
 
   void attention(int64_t calls) {

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "autograd/ops.h"
-#include "layers/block.h"
+#include "layers/blocks.h"
 
 namespace rodimus {
 namespace {
@@ -22,8 +22,8 @@ Saved saved_by_block(const ModelConfig& m, int64_t c) {
   const int64_t norm = 4 * d + c * d + 4;  // s, norm, rstd
   Saved saved;
   // h, gate, conv, z, v, o, y; qk and gates, q and k; the low-rank gate; g, rstd.
-  saved.mixer = norm + c * (7 * e + 4 * K + 2 * K + m.rank()) + 4 * K + 4;
-  if (!m.plus()) return saved;
+  saved.mixer = norm + c * (7 * e + 4 * K + 2 * K + m.value_gate_rank()) + 4 * K + 4;
+  if (!block_type(m.block).reads("n_heads")) return saved;
   const int64_t keys_and_values = (m.n_heads_k + m.heads_v()) * m.head_dim();
   saved.attention = norm + c * (2 * d + keys_and_values) + 4 * m.n_heads;  // q, o, k, v; lse
   saved.ffn = norm + c * 3 * m.d_ff();                                     // u, z, their product
@@ -36,7 +36,7 @@ int64_t extra_in_backward(const ModelConfig& m, int64_t c, const Saved& saved) {
   const int64_t d = m.d_model, e = m.d_inner(), K = m.mem_size;
   const int64_t stream = 4 * d;
   // swiglu: gradients of its output, u, z; its output is gone.
-  const int64_t ffn = m.plus() ? stream + 2 * c * m.d_ff() : 0;
+  const int64_t ffn = block_type(m.block).reads("n_heads") ? stream + 2 * c * m.d_ff() : 0;
   // ddts: gate, o and y are gone; gradients of o, gate, conv, v, q, k, g; the states at the borders
   // of chunks (2 K e floats for each 64 tokens and K = 64), the chunks' operands.
   const int64_t scratch = 4 * (2 * K * e / 64 + 3 * K + 64);
@@ -48,8 +48,8 @@ int64_t extra_in_backward(const ModelConfig& m, int64_t c, const Saved& saved) {
 
 int64_t parameter_count(const ModelConfig& config) {
   std::vector<Parameter*> parameters;
-  Block block(config, 0);
-  block.collect(parameters);
+  const auto block = block_type(config.block).make(config, "");
+  block->collect(parameters);
   int64_t count = config.d_model;  // final norm
   for (const Parameter* p : parameters) count += config.n_layers * numel_of(p->shape);
   return count + config.vocab_size * config.d_model * (config.tied ? 1 : 2);

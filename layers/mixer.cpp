@@ -1,21 +1,13 @@
-// The forward passes of the two token mixers, with their carried state.
-#include <algorithm>
+// The forward pass of the mixer, with its carried state.
+#include "layers/mixer.h"
 
-#include "kernels/memory.h"
-#include "layers/block.h"
+#include <algorithm>
+#include <cmath>
+
+#include "layers/rows.h"
 
 namespace rodimus {
 namespace {
-
-void copy_rows(Context& ctx, Tensor& to, int64_t to_row, const Tensor& from, int64_t from_row,
-               int64_t rows) {
-  if (rows == 0) return;
-  Tensor destination = to.rows(to_row, to_row + rows);
-  const Tensor source = from.rows(from_row, from_row + rows);
-  on_device(ctx.exec, [&](auto& exec) {
-    memory::copy(exec, destination.raw(), source.raw(), source.bytes());
-  });
-}
 
 // Keeps the last `keep` rows of old ++ fresh in a new tensor, zeros in front when there are fewer.
 Tensor last_rows(Context& ctx, const Tensor& old, const Tensor& fresh,
@@ -33,26 +25,49 @@ Tensor zeros_of(Context& ctx, Shape shape, DType dtype) {
   return convert_to(ctx.exec, zeros(ctx.exec, std::move(shape)), dtype);
 }
 
-// Appends fresh (1, T, heads, D) to the cache and returns all rows as (1, Tk, heads, D). With left
-// >= 0 only the last `left` rows of the past can still be seen; the cache is moved to its front
-// when it runs full, so a token costs O(1) moves on average.
-Tensor append(Context& ctx, Tensor& cache, int64_t cached, const Tensor& fresh, int64_t left,
-              int64_t* kept) {
-  const int64_t T = fresh.dim(1), heads = fresh.dim(2), D = fresh.dim(3);
-  const int64_t past = left < 0 ? cached : std::min(cached, left);
-  if (!cache.defined() || cached + T > cache.dim(0)) {
-    Tensor larger = Tensor::empty({past + T + std::max<int64_t>({past, T, 64}), heads, D},
-                                  fresh.dtype(), ctx.device());
-    if (cache.defined()) copy_rows(ctx, larger, 0, cache, cached - past, past);
-    cache = larger;
-    cached = past;
-  }
-  copy_rows(ctx, cache, cached, fresh.view({T, heads, D}), 0, T);
-  *kept = cached + T;
-  return cache.rows(cached - past, cached + T).view({1, past + T, heads, D});
+}  // namespace
+
+void Mixer::check(const ModelConfig& c) {
+  check_size("mem_size", c.mem_size, 1);
+  check_size("conv_width", c.conv_width, 1, kMaxConvWidth);
+  check_size("gate_rank", c.gate_rank, 0);
+  if (!(c.expand > 0 && c.expand <= 64)) fail("model.expand = ", c.expand, ": must be in (0, 64]");
+  if (!(c.key_norm_eps > 0)) fail("model.key_norm_eps = ", c.key_norm_eps, ": must be positive");
 }
 
-}  // namespace
+Mixer::Mixer(const ModelConfig& c, const std::string& prefix, Init residual)
+    : config(c),
+      fc(prefix + "fc.weight", {2 * c.d_inner(), c.d_model}, {Init::Kind::normal, 0.02},
+         Decay::yes),
+      // PyTorch's Conv1d default: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), fan_in = width for a
+      // depthwise convolution
+      conv_weight(prefix + "inner_mixer.short_conv.conv1d.weight", {c.d_inner(), 1, c.conv_width},
+                  {Init::Kind::uniform, 1 / std::sqrt(static_cast<double>(c.conv_width))},
+                  Decay::yes),
+      conv_bias(prefix + "inner_mixer.short_conv.conv1d.bias", {c.d_inner()},
+                {Init::Kind::uniform, 1 / std::sqrt(static_cast<double>(c.conv_width))}, Decay::no),
+      in_proj(prefix + "inner_mixer.in_proj.weight", {2 * c.mem_size, c.d_inner()},
+              {Init::Kind::xavier_uniform, std::exp2(-2.5)}, Decay::yes),
+      gate_weight(prefix + "inner_mixer.mem_gate_proj.weight", {2 * c.mem_size, c.d_inner()},
+                  {Init::Kind::xavier_uniform, std::exp2(-2.5)}, Decay::yes),
+      gate_bias(prefix + "inner_mixer.mem_gate_proj.bias", {2 * c.mem_size},
+                {Init::Kind::memory_gate}, Decay::no),
+      value_down(prefix + "inner_mixer.ch_gate_proj.0.weight", {c.value_gate_rank(), c.d_inner()},
+                 {Init::Kind::xavier_uniform, std::exp2(-2.5)}, Decay::yes),
+      value_up(prefix + "inner_mixer.ch_gate_proj.1.weight", {c.d_inner(), c.value_gate_rank()},
+               {Init::Kind::xavier_uniform, std::exp2(-2.5)}, Decay::yes),
+      value_bias(prefix + "inner_mixer.ch_gate_proj.1.bias", {c.d_inner()}, {Init::Kind::zeros},
+                 Decay::no),
+      residual_weight(prefix + "inner_mixer.residual_weight", {c.d_inner()}, {Init::Kind::ones},
+                      Decay::no),
+      act_norm(prefix + "act_norm.weight", {c.d_inner()}, {Init::Kind::ones}, Decay::no),
+      out_proj(prefix + "out_proj.weight", {c.d_model, c.d_inner()}, residual, Decay::yes) {}
+
+void Mixer::collect(std::vector<Parameter*>& into) {
+  into.insert(into.end(),
+              {&fc, &conv_weight, &conv_bias, &in_proj, &gate_weight, &gate_bias, &value_down,
+               &value_up, &value_bias, &residual_weight, &act_norm, &out_proj});
+}
 
 Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput output) const {
   const int64_t e = config.d_inner(), m = config.mem_size, width = config.conv_width;
@@ -77,37 +92,14 @@ Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput ou
   const auto [q, k, g] =
       ddts_gates(ctx, qk, gates, gate_bias.var, static_cast<float>(config.key_norm_eps));
 
-  const Var low = linear(ctx, h, value_down.operand(ctx));  // (B,T,r)
-  const Var v = sigmoid_gate(ctx, linear(ctx, low, value_up.operand(ctx)), value_bias.var,
+  const Var down = linear(ctx, h, value_down.operand(ctx));  // (B,T,r)
+  const Var v = sigmoid_gate(ctx, linear(ctx, down, value_up.operand(ctx)), value_bias.var,
                              h);  // reads h, not c
 
   const Var o = ddts(ctx, q, k, v, g, pass.starts, state ? &state->memory : nullptr);  // (B,T,e)
   const Var y = gated_norm(ctx, o, c, residual_weight.var, gate, act_norm.var,
                            static_cast<float>(config.norm_eps));
   return linear(ctx, y, out_proj.operand(ctx), {}, output);
-}
-
-Var Attention::forward(Context& ctx, const Var& x, const Pass& pass) const {
-  const int64_t B = x.value.dim(0), T = x.value.dim(1), D = config.head_dim();
-  const float base = static_cast<float>(config.rope_base);
-  const auto heads = [&](Var y, int64_t count) {
-    y.value = y.value.view({B, T, count, D});
-    return y;
-  };
-  const Var q =
-      rotary(ctx, heads(linear(ctx, x, q_proj.operand(ctx)), config.n_heads), base, pass.position);
-  Var k = rotary(ctx, heads(linear(ctx, x, k_proj.operand(ctx)), config.n_heads_k), base,
-                 pass.position);
-  Var v = heads(linear(ctx, x, v_proj.operand(ctx)), config.heads_v());
-  if (BlockState* state = pass.state) {
-    int64_t kept = 0;
-    k.value = append(ctx, state->keys, state->cached, k.value, config.left(), &kept);
-    v.value = append(ctx, state->values, state->cached, v.value, config.left(), &kept);
-    state->cached = kept;
-  }
-  Var o = ska(ctx, q, k, v, config.left(), pass.starts);
-  o.value = o.value.view({B, T, config.d_model});
-  return linear(ctx, o, out_proj.operand(ctx));
 }
 
 }  // namespace rodimus

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "layers/blocks.h"
+
 namespace rodimus {
 namespace {
 
@@ -14,8 +16,8 @@ void mark_final(Tape& tape, int64_t offset, const Model::FinalFrom& final_from) 
 int64_t first_decayed(Block& block) {
   std::vector<Parameter*> own;
   block.collect(own);
-  const auto first =
-      std::find_if(own.begin(), own.end(), [](const Parameter* p) { return p->decay; });
+  const auto first = std::find_if(own.begin(), own.end(),
+                                  [](const Parameter* p) { return p->decay == Decay::yes; });
   CHECK(first != own.end(), "a block without a decayed parameter");
   return (*first)->offset;
 }
@@ -25,21 +27,21 @@ int64_t first_decayed(Block& block) {
 Model::Model(ModelConfig config, Exec& exec, DType compute, bool grads)
     : config_((config.validate(), config)),
       embeddings_("model.embeddings.weight", {config.vocab_size, config.d_model},
-                  {Init::Kind::normal, 0.02}),
-      norm_f_("model.norm_f.weight", {config.d_model}, {Init::Kind::ones}) {
-  // An untied embedding is a table of vectors, not a projection: decay would only shrink rare
-  // tokens.
-  embeddings_.decay = config_.tied;
+                  {Init::Kind::normal, 0.02},
+                  // An untied embedding is a table of vectors, not a projection: decay would only
+                  // shrink rare tokens.
+                  config.tied ? Decay::yes : Decay::no),
+      norm_f_("model.norm_f.weight", {config.d_model}, {Init::Kind::ones}, Decay::no) {
   std::vector<Parameter*> all{&embeddings_};
   for (int64_t i = 0; i < config_.n_layers; ++i) {
-    blocks_.push_back(std::make_unique<Block>(config_, i));
+    blocks_.push_back(block_type(config_.block).make(config_, concat("model.layers.", i, ".")));
     blocks_.back()->collect(all);
   }
   all.push_back(&norm_f_);
   if (!config_.tied) {
     lm_head_ =
         std::make_unique<Parameter>("lm_head.weight", Shape{config_.vocab_size, config_.d_model},
-                                    Init{Init::Kind::normal, 0.02});
+                                    Init{Init::Kind::normal, 0.02}, Decay::yes);
     all.push_back(lm_head_.get());
   }
   buffers_ = allocate_parameters(exec, std::move(all), compute, grads);

@@ -20,7 +20,7 @@ class Model {
   using FinalFrom = std::function<void(int64_t offset)>;
 
   // Parameters are allocated but not set: call initialize() or load a checkpoint (then
-  // refresh_low()). `grads` false: inference.
+  // refresh_bf16_copy()). `grads` false: inference.
   Model(ModelConfig config, Exec& exec, DType compute, bool grads);
 
   // Cross-entropy of targets (B,T) given ids (B,T), per position, natural log; 0 where the target

@@ -12,11 +12,6 @@ namespace {
 
 constexpr int64_t kAlign = 32;  // elements: 64 bytes of bf16
 
-bool has_decay(const std::string& name) {
-  return !name.ends_with("bias") && name.find("norm") == std::string::npos &&
-         name.find("residual_weight") == std::string::npos;
-}
-
 uint64_t stream_of(const std::string& name) {  // FNV-1a
   uint64_t hash = 0xcbf29ce484222325u;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
@@ -70,14 +65,14 @@ void fill_one(Exec& exec, Parameter& p, uint64_t seed) {
 
 }  // namespace
 
-Parameter::Parameter(std::string parameter_name, Shape parameter_shape, Init start)
+Parameter::Parameter(std::string parameter_name, Shape parameter_shape, Init start, Decay decays)
     : name(std::move(parameter_name)),
       shape(std::move(parameter_shape)),
       init(start),
-      decay(has_decay(name)) {}
+      decay(decays) {}
 
 Var Parameter::operand(const Context& ctx) const {
-  return {ctx.compute == DType::bf16 ? low : var.value, var.slot};
+  return {ctx.compute == DType::bf16 ? bf16_copy : var.value, var.slot};
 }
 
 int64_t ParameterBuffers::count() const {
@@ -89,21 +84,22 @@ int64_t ParameterBuffers::count() const {
 ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> parameters, DType compute,
                                      bool grads) {
   std::stable_partition(parameters.begin(), parameters.end(),
-                        [](const Parameter* p) { return p->decay; });
+                        [](const Parameter* p) { return p->decay == Decay::yes; });
   ParameterBuffers buffers;
   int64_t size = 0;
   for (Parameter* p : parameters) {
     p->offset = size;
     size += (numel_of(p->shape) + kAlign - 1) / kAlign * kAlign;
-    if (p->decay) buffers.decayed = size;
+    if (p->decay == Decay::yes) buffers.decayed = size;
   }
   buffers.values = zeros(exec, {size});
   if (grads) buffers.grads = zeros(exec, {size});
-  if (compute == DType::bf16) buffers.low = Tensor::empty({size}, DType::bf16, device_of(exec));
+  if (compute == DType::bf16)
+    buffers.bf16_copy = Tensor::empty({size}, DType::bf16, device_of(exec));
   for (Parameter* p : parameters) {
     p->var.value = buffers.values.slice(p->offset, p->shape);
     if (grads) p->var.slot = std::make_shared<GradSlot>(buffers.grads.slice(p->offset, p->shape));
-    if (buffers.low.defined()) p->low = buffers.low.slice(p->offset, p->shape);
+    if (buffers.bf16_copy.defined()) p->bf16_copy = buffers.bf16_copy.slice(p->offset, p->shape);
   }
   buffers.parameters = std::move(parameters);
   return buffers;
@@ -111,13 +107,13 @@ ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> paramet
 
 void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed) {
   for (Parameter* p : buffers.parameters) fill_one(exec, *p, seed);
-  refresh_low(exec, buffers);
+  refresh_bf16_copy(exec, buffers);
 }
 
-void refresh_low(Exec& exec, ParameterBuffers& buffers) {
-  if (!buffers.low.defined()) return;
+void refresh_bf16_copy(Exec& exec, ParameterBuffers& buffers) {
+  if (!buffers.bf16_copy.defined()) return;
   on_device(exec, [&](auto& backend) {
-    convert(backend, buffers.low.data<bf16>(), std::as_const(buffers.values).data<float>(),
+    convert(backend, buffers.bf16_copy.data<bf16>(), std::as_const(buffers.values).data<float>(),
             buffers.values.numel());
   });
 }

@@ -26,16 +26,19 @@ struct Init {
   double divide_by = 1;  // residual projections: the drawn values are divided by this
 };
 
+// Whether weight decay pulls a parameter to zero: matrices, but not biases, norms and gains.
+enum class Decay : uint8_t { no, yes };
+
 struct Parameter {
-  Parameter(std::string parameter_name, Shape parameter_shape, Init start);
+  Parameter(std::string parameter_name, Shape parameter_shape, Init start, Decay decays);
 
   std::string name;
   Shape shape;
   Init init;
-  bool decay;  // weight decay: not on biases, norms, residual_weight and an untied embedding
+  Decay decay;
   int64_t offset = 0;  // in the flat buffers
   Var var;             // f32 values; the slot is bound to the flat gradients
-  Tensor low;          // bf16 copy, when the model computes in bf16
+  Tensor bf16_copy;    // when the model computes in bf16
 
   // The weight as GEMM wants it: in ctx.compute, gradients in f32.
   Var operand(const Context& ctx) const;
@@ -43,7 +46,7 @@ struct Parameter {
 
 struct ParameterBuffers {
   Tensor values, grads;                // (size) f32
-  Tensor low;                          // (size) bf16, or undefined
+  Tensor bf16_copy;                    // (size), or undefined
   int64_t decayed = 0;                 // [0, decayed) gets weight decay
   std::vector<Parameter*> parameters;  // ascending offset
   int64_t count() const;               // parameters without alignment gaps
@@ -58,8 +61,8 @@ ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> paramet
 // Refreshes the bf16 copy.
 void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed);
 
-// low = bf16(values); nothing to do in f32. Call after values were written by other means than
-// AdamW.
-void refresh_low(Exec& exec, ParameterBuffers& buffers);
+// bf16_copy = bf16(values); nothing to do in f32. Call after values were written by other means
+// than AdamW.
+void refresh_bf16_copy(Exec& exec, ParameterBuffers& buffers);
 
 }  // namespace rodimus

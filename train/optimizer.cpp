@@ -38,9 +38,9 @@ void AdamW::step(Exec& exec, double lr, double grad_norm) {
   const auto run = [&](int64_t begin, int64_t end, double weight_decay) {
     update.weight_decay = static_cast<float>(weight_decay);
     on_device(exec, [&](auto& backend) {
-      bf16* low = buffers_.low.defined() ? buffers_.low.data<bf16>() + begin : nullptr;
+      bf16* copy = buffers_.bf16_copy.defined() ? buffers_.bf16_copy.data<bf16>() + begin : nullptr;
       adamw(backend, buffers_.values.data<float>() + begin, m_.data<float>() + begin,
-            v_.data<float>() + begin, low, std::as_const(buffers_.grads).data<float>() + begin,
+            v_.data<float>() + begin, copy, std::as_const(buffers_.grads).data<float>() + begin,
             end - begin, update);
     });
   };

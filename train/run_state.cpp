@@ -154,7 +154,7 @@ void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBu
   require_same_tensors(layout, checkpoint);
   read_array(exec, checkpoint, "params", layout, buffers.values);
   require_finite(exec, buffers, checkpoint.folder());
-  refresh_low(exec, buffers);
+  refresh_bf16_copy(exec, buffers);
 }
 
 }  // namespace rodimus

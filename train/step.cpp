@@ -84,7 +84,7 @@ StepResult Stepper::step(double lr) {
   // Both come from sums over all ranks, so every rank decides alike.
   result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
   if (!result.skipped) {  // reads gradients, values, moments; writes values, moments, bf16 copy
-    const double moved = 7 * bytes_of(buffers.values) + bytes_of(buffers.low);
+    const double moved = 7 * bytes_of(buffers.values) + bytes_of(buffers.bf16_copy);
     const Scope scope(ctx.profile, whole_pass("AdamW", moved), kStep);
     optimizer.step(ctx.exec, lr, result.grad_norm);
   }

@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "data/verified_files.h"
 #include "kernels/reduce.h"
+#include "layers/blocks.h"
 #include "train/config/config_warnings.h"
 #include "train/inference/evaluate.h"
 #include "train/inference/load_model.h"
@@ -110,7 +111,7 @@ Trainer::Trainer(PreparedRun& run)
   std::array<double, 1> sum{peak};
   communicator_.all_reduce_sum(std::span<double>(sum));
   peak_gflops_ = sum[0];
-  note(concat(config_.model.plus() ? "Rodimus+" : "Rodimus", ", ", model_->parameters().count(),
+  note(concat(block_type(config_.model.block).title, ", ", model_->parameters().count(),
               " parameters, ", communicator_.world_size(), " ranks, each with ", run.place_text,
               ", ", data_.train->windows(), " windows of ", config_.data.seq_len,
               " tokens, GEMM peak ", static_cast<int64_t>(peak_gflops_), " GFLOP/s"));

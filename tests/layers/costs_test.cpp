@@ -6,6 +6,7 @@
 #include <map>
 #include <tuple>
 
+#include "layers/blocks.h"
 #include "layers/model.h"
 
 namespace rodimus {
@@ -91,7 +92,7 @@ void expect_same(const Totals& got, const Totals& want) {
 }
 
 TEST(MicroBatchCosts, AreWhatARunStates) {
-  for (const BlockType block : {BlockType::rodimus, BlockType::rodimus_plus}) {
+  for (const std::string& block : block_names()) {
     for (const DType compute : {DType::f32, DType::bf16}) {
       for (const auto& [heads_k, heads_v, window, tied] :
            {std::tuple{1, 0, 20, true}, std::tuple{2, 1, 0, false}}) {
@@ -106,8 +107,8 @@ TEST(MicroBatchCosts, AreWhatARunStates) {
         config.window = window;
         config.mem_size = 16;
         config.tied = tied;
-        SCOPED_TRACE(testing::Message() << (config.plus() ? "Rodimus+ " : "Rodimus ")
-                                        << name_of(compute) << " window " << window);
+        SCOPED_TRACE(testing::Message()
+                     << (config.block + " ") << name_of(compute) << " window " << window);
         const Totals got = planned(config, compute, 2, 70);
         expect_same(got,
                     run(config, compute, 2, 70, /*recompute=*/false, [](Phase) { return true; }));

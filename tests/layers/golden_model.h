@@ -16,8 +16,7 @@ namespace rodimus::testing {
 inline ModelConfig golden_config(const Golden& golden) {
   const auto integer = [&](const char* name) { return static_cast<int64_t>(golden.number(name)); };
   ModelConfig config;
-  config.block =
-      golden.text("block_type") == "rodimus_plus" ? BlockType::rodimus_plus : BlockType::rodimus;
+  config.block = golden.text("block_type");
   config.vocab_size = integer("vocab_size");
   config.d_model = integer("d_model");
   config.n_layers = integer("n_layer");
@@ -47,7 +46,7 @@ inline void load_golden(const Golden& golden, Exec& exec, Model& model) {
       memory::upload(backend, p->var.value.raw(), values.data(), p->var.value.bytes());
     });
   }
-  refresh_low(exec, model.parameters());
+  refresh_bf16_copy(exec, model.parameters());
 }
 
 // Int32 values of the host on the device of the backend under test.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/head_loss.h"
-#include "layers/block.h"
+#include "layers/rodimus.h"
 #include "tests/support/bf16_criterion.h"
 #include "tests/support/golden.h"
 
@@ -47,13 +47,18 @@ class PlainBf16 {
  public:
   PlainBf16(const ModelConfig& config, const Golden& golden)
       : config_(config),
-        embeddings_("model.embeddings.weight", {config.vocab_size, config.d_model}, {}),
-        norm_f_("model.norm_f.weight", {config.d_model}, {}),
-        lm_head_("lm_head.weight", {config.vocab_size, config.d_model}, {}) {
+        embeddings_("model.embeddings.weight", {config.vocab_size, config.d_model}, {}, Decay::no),
+        norm_f_("model.norm_f.weight", {config.d_model}, {}, Decay::no),
+        lm_head_("lm_head.weight", {config.vocab_size, config.d_model}, {}, Decay::no) {
     std::vector<Parameter*> all{&embeddings_, &norm_f_};
     if (!config.tied) all.push_back(&lm_head_);
     for (int64_t i = 0; i < config.n_layers; ++i) {
-      blocks_.push_back(std::make_unique<Block>(config, i));
+      const std::string prefix = concat("model.layers.", i, ".");
+      if (config.block == "rodimus") {
+        blocks_.push_back(std::make_unique<RodimusBlock>(config, prefix));
+      } else {
+        blocks_.push_back(std::make_unique<RodimusPlusBlock>(config, prefix));
+      }
       blocks_.back()->collect(all);
     }
     buffers_ = allocate_parameters(ctx_.exec, std::move(all), DType::f32, /*grads=*/true);
@@ -139,9 +144,12 @@ class PlainBf16 {
   Var logits(Context& ctx, const Tensor& ids) const {
     Var x = rounded(ctx, embedding(ctx, ids, embeddings_.var));
     for (const auto& block : blocks_) {
-      x = rounded(ctx, x, mixer(ctx, block->mixer, norm(ctx, x, block->mixer_norm)));
-      if (!block->plus) continue;
-      const Block::Plus& plus = *block->plus;
+      if (const auto* own = dynamic_cast<const RodimusBlock*>(block.get())) {
+        x = rounded(ctx, x, mixer(ctx, own->mixer, norm(ctx, x, own->mixer_norm)));
+        continue;
+      }
+      const auto& plus = dynamic_cast<const RodimusPlusBlock&>(*block);
+      x = rounded(ctx, x, mixer(ctx, plus.mixer, norm(ctx, x, plus.mixer_norm)));
       // Two-hop residual: attention reaches the stream only through the FFN.
       const Var hop = rounded(ctx, x, attention(ctx, plus.attn, norm(ctx, x, plus.attn_norm)));
       x = rounded(ctx, x, ffn(ctx, plus.ffn, norm(ctx, hop, plus.ffn_norm)));

@@ -35,7 +35,7 @@ TEST(Config, DefaultsAreThoseOfTheStructs) {
   const Config config = parse(""), defaults;
   EXPECT_EQ(config.model.d_model, 64);
   EXPECT_EQ(config.model.window, kFullWindow);
-  EXPECT_EQ(config.model.block, BlockType::rodimus_plus);
+  EXPECT_EQ(config.model.block, "rodimus_plus");
   EXPECT_EQ(config.optimizer.lr, defaults.optimizer.lr);
   EXPECT_EQ(config.run.steps, defaults.run.steps);
   EXPECT_EQ(config.model.vocab_size, 0);

@@ -56,7 +56,7 @@ TEST(Warnings, WindowLongerThanTheSequence) {
              {"model.window = 513", "data.seq_len = 512"});
   EXPECT_TRUE(warnings([](Config& c) { c.model.window = kFullWindow; }).empty());
   EXPECT_TRUE(warnings([](Config& c) {
-                c.model.block = BlockType::rodimus;
+                c.model.block = "rodimus";
                 c.model.window = 513;
               }).empty())
       << "no attention, no window";

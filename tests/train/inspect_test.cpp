@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "data/shard_writer.h"
 #include "data/tokenizer.h"
+#include "layers/blocks.h"
 #include "layers/model.h"
 #include "tests/data/foreign_model.h"
 
@@ -26,7 +27,7 @@ class Inspect : public ::testing::Test {
 };
 
 TEST(ModelFacts, CountWhatTheModelAllocates) {
-  for (const BlockType block : {BlockType::rodimus, BlockType::rodimus_plus}) {
+  for (const std::string& block : block_names()) {
     for (const bool tied : {false, true}) {
       ModelConfig config;
       config.block = block;

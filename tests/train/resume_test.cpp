@@ -156,7 +156,7 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
 TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
   const Config before = config_of(CheckpointReader(save(10)));
   Config same = config_;
-  same.model.gate_rank = config_.model.rank();  // written out, and the default
+  same.model.gate_rank = config_.model.value_gate_rank();  // written out, and the default
   same.model.n_heads_v = config_.model.heads_v();
   same.model.expand = 1.99;  // rounded up to the same size
   EXPECT_TRUE(changes_at_resume(before, same, false).empty());
@@ -167,7 +167,7 @@ TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
             std::vector<std::string>{"model.window is 7, was \"full\" in the checkpoint"});
   // Without attention there is no window.
   Config plain = before;
-  plain.model.block = other.model.block = BlockType::rodimus;
+  plain.model.block = other.model.block = "rodimus";
   EXPECT_TRUE(changes_at_resume(plain, other, false).empty());
 }
 

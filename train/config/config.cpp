@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "layers/blocks.h"
 #include "train/config/config_schema.h"
 #include "train/schedule.h"
 
@@ -123,12 +124,6 @@ struct Assign {
       values.push_back(element.as_string()->get());
     }
     *to = std::move(values);
-  }
-  void operator()(BlockType* to) const {
-    const std::string value = text();
-    if (value != "rodimus" && value != "rodimus_plus")
-      unknown_choice(value, std::vector<std::string>{"rodimus", "rodimus_plus"});
-    *to = value == "rodimus" ? BlockType::rodimus : BlockType::rodimus_plus;
   }
   void operator()(WindowTarget to) const {
     if (node.is_string()) {
@@ -266,7 +261,7 @@ void check_whole(const Config& config, const std::string& origin) {
   const OptimizerConfig& optimizer = config.optimizer;
   if (config.model.d_model == 0) fail(origin, ": model.d_model is missing; set it below [model]");
   if (config.model.n_layers == 0) fail(origin, ": model.n_layers is missing; set it below [model]");
-  if (config.model.plus() && config.model.n_heads == 0) {
+  if (block_type(config.model.block).reads("n_heads") && config.model.n_heads == 0) {
     fail(origin, ": model.n_heads is missing; set it below [model] (a divisor of d_model), or ",
          "block = \"rodimus\" for a model without attention");
   }

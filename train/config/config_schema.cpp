@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "layers/blocks.h"
 
 namespace rodimus {
 namespace {
@@ -52,16 +53,16 @@ struct Section {
   }
 };
 
-// For keys of the attention: `value`, or nothing in a model without it.
+// `value`, or nothing where the blocks of the model do not read `key`.
 template <class T>
-std::string with_attention(const ModelConfig& c, const T& value) {
-  return c.plus() ? concat(value) : "";
+std::string if_read(const ModelConfig& c, std::string_view key, const T& value) {
+  return block_type(c.block).reads(key) ? concat(value) : "";
 }
 
 void add_model(Section s, ModelConfig& c) {
-  s.other("block", &c.block,
-          "Rodimus: DDTS mixer alone. Rodimus+: the mixer, then sliding-window shared-key "
-          "attention and an FFN in a two-hop residual.");
+  s.text("block", &c.block, block_names(),
+         "Rodimus: DDTS mixer alone. Rodimus+: the mixer, then sliding-window shared-key "
+         "attention and an FFN in a two-hop residual.");
   s.number("vocab_size", &c.vocab_size, count_from(0), "0 = from the tokenizer or the shards");
   s.number("d_model", &c.d_model, count_from(1), "d, width of the residual stream; required");
   s.number("n_layers", &c.n_layers, between(1, kMaxLayers), "blocks; required");
@@ -72,22 +73,22 @@ void add_model(Section s, ModelConfig& c) {
            "e = expand * d, rounded up to a multiple of 8")
       .meaning = [](const ModelConfig& m) { return concat(m.d_inner()); };
   s.number("gate_rank", &c.gate_rank, count_from(0), "r of the value gate; 0 = max(d / 64, 16)")
-      .meaning = [](const ModelConfig& m) { return concat(m.rank()); };
+      .meaning = [](const ModelConfig& m) { return concat(m.value_gate_rank()); };
   s.number("n_heads", &c.n_heads, count_from(0),
            "query heads of the attention; required for rodimus_plus")
-      .meaning = [](const ModelConfig& m) { return with_attention(m, m.n_heads); };
+      .meaning = [](const ModelConfig& m) { return if_read(m, "n_heads", m.n_heads); };
   s.number("n_heads_k", &c.n_heads_k, count_from(1), "key heads; 1 = one key shared by all heads")
-      .meaning = [](const ModelConfig& m) { return with_attention(m, m.n_heads_k); };
+      .meaning = [](const ModelConfig& m) { return if_read(m, "n_heads_k", m.n_heads_k); };
   s.number("n_heads_v", &c.n_heads_v, count_from(0), "value heads; 0 = n_heads").meaning =
-      [](const ModelConfig& m) { return with_attention(m, m.heads_v()); };
+      [](const ModelConfig& m) { return if_read(m, "n_heads_v", m.heads_v()); };
   s.other("window", WindowTarget{&c.window},
           "keys that a query sees, itself included; \"full\" = all")
-      .meaning = [](const ModelConfig& m) { return with_attention(m, m.window); };
+      .meaning = [](const ModelConfig& m) { return if_read(m, "window", m.window); };
   s.number("ffn_ratio", &c.ffn_ratio, {.low = 0, .high = 64, .low_open = true},
            "f = ffn_ratio * d, rounded up to a multiple of 8")
-      .meaning = [](const ModelConfig& m) { return with_attention(m, m.d_ff()); };
+      .meaning = [](const ModelConfig& m) { return if_read(m, "ffn_ratio", m.d_ff()); };
   s.number("rope_base", &c.rope_base, above(1), "base of the rotary embedding").meaning =
-      [](const ModelConfig& m) { return with_attention(m, toml_number(m.rope_base)); };
+      [](const ModelConfig& m) { return if_read(m, "rope_base", toml_number(m.rope_base)); };
   s.number("norm_eps", &c.norm_eps, above(0), "epsilon of RMSNorm");
   s.number("key_norm_eps", &c.key_norm_eps, above(0),
            "smallest norm that a key is divided by; 1e-5 in the released checkpoints");
@@ -205,7 +206,6 @@ std::string ConfigField::expected() const {
                    return choices.empty() ? std::string("a string") : join_or(quoted);
                  },
                  [](std::vector<std::string>*) { return std::string("a list of strings"); },
-                 [](BlockType*) { return std::string("\"rodimus\" or \"rodimus_plus\""); },
                  [](WindowTarget) {
                    return concat("an integer in [1, ", kMaxSize, "], or \"full\" for no window");
                  }},
@@ -225,7 +225,6 @@ std::string ConfigField::toml_value() const {
               text += (i > 0 ? ", " : "") + toml_string((*p)[i]);
             return text + "]";
           },
-          [](BlockType* p) { return rodimus::toml_value(*p); },
           [](WindowTarget w) {
             return *w.value == kFullWindow ? "\"full\"" : std::to_string(*w.value);
           }},
@@ -270,10 +269,6 @@ std::string toml_string(const std::string& text) {
     }
   }
   return quoted + "\"";
-}
-
-std::string toml_value(BlockType block) {
-  return block == BlockType::rodimus ? "\"rodimus\"" : "\"rodimus_plus\"";
 }
 
 }  // namespace rodimus

@@ -20,7 +20,7 @@ struct WindowTarget {
 
 // Where a value goes, and thereby its type.
 using ConfigTarget = std::variant<int64_t*, int*, uint64_t*, double*, bool*, std::string*,
-                                  std::vector<std::string>*, BlockType*, WindowTarget>;
+                                  std::vector<std::string>*, WindowTarget>;
 
 // Numbers that a key accepts.
 struct ConfigRange {
@@ -64,6 +64,5 @@ std::span<const std::string> config_sections();
 // Values in TOML syntax.
 std::string toml_number(double value);             // shortest form that reads back as `value`
 std::string toml_string(const std::string& text);  // basic string, escaped
-std::string toml_value(BlockType block);
 
 }  // namespace rodimus

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "layers/blocks.h"
 #include "train/schedule.h"
 
 namespace rodimus {
@@ -55,7 +56,8 @@ std::vector<std::string> config_warnings(const ResolvedConfig& config, const Dat
                            learning_rate(optimizer, steps, steps - 1), " and never reaches ",
                            optimizer.lr));
   }
-  if (config.model.plus() && window != kFullWindow && window > config.data.seq_len) {
+  if (block_type(config.model.block).reads("window") && window != kFullWindow &&
+      window > config.data.seq_len) {
     lines.push_back(concat("model.window = ", window,
                            " is more than data.seq_len = ", config.data.seq_len,
                            ": training never sees keys that far away; \"full\" says the same "

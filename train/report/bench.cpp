@@ -163,7 +163,7 @@ Json bench(const Config& written, const BenchOptions& options, Communicator& con
     model = std::make_unique<Model>(config.model, ctx.exec, ctx.compute, /*grads=*/!options.decode);
     initialize(ctx.exec, model->parameters(), config.run.seed);
   });
-  Json result{{"model", config.model.plus() ? "rodimus_plus" : "rodimus"},
+  Json result{{"model", config.model.block},
               {"parameters", model->parameters().count()},
               {"compute", name_of(ctx.compute)},
               {"compute_reason", describe_compute(written.run.compute, ctx.device())},

@@ -49,12 +49,13 @@ ModelState state_at(Context& ctx, Model& model, int64_t position) {
   ModelState state;
   next_token(ctx, model, state, 0);
   state.position = position;
-  if (!config.plus()) return state;
   const int64_t past = config.left() < 0 ? position : std::min(position, config.left());
   uint64_t stream = 0;
   for (BlockState& block : state.blocks) {
-    block.keys = made_up(ctx, {past, config.n_heads_k, config.head_dim()}, stream++);
-    block.values = made_up(ctx, {past, config.heads_v(), config.head_dim()}, stream++);
+    if (!block.keys.defined()) continue;
+    const Tensor &keys = block.keys, &values = block.values;
+    block.keys = made_up(ctx, {past, keys.dim(1), keys.dim(2)}, stream++);
+    block.values = made_up(ctx, {past, values.dim(1), values.dim(2)}, stream++);
     block.cached = past;
   }
   return state;

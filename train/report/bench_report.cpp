@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "layers/blocks.h"
 #include "train/report/bench.h"
 
 namespace rodimus {
@@ -107,7 +108,7 @@ std::string describe_bench(const Json& result) {
   const Json& bf16 = machine["gemm_bf16_gflops"];
   std::string text =
       fmt::format("{}, {} parameters, {}, {} ranks, each with {}\n",
-                  result["model"] == "rodimus_plus" ? "Rodimus+" : "Rodimus",
+                  block_type(result["model"].get<std::string>()).title,
                   result["parameters"].get<int64_t>(), result["compute_reason"].get<std::string>(),
                   result["ranks"].get<int64_t>(), result["device"].get<std::string>());
   text += fmt::format("machine  GEMM f32 {:.1f} GFLOP/s, bf16 {}; triad {:.1f} GB/s\n",

@@ -206,7 +206,7 @@ Json model_facts(const ModelConfig& config, int64_t seq_len) {
   const double forward = forward_flops_per_token(config, seq_len);
 
   Json facts;
-  facts["model"] = {{"block", config.plus() ? "rodimus_plus" : "rodimus"},
+  facts["model"] = {{"block", config.block},
                     {"vocab_size", config.vocab_size},
                     {"d_model", config.d_model},
                     {"n_layers", config.n_layers},

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "layers/blocks.h"
 #include "layers/costs.h"
 #include "layers/memory.h"
 #include "train/config/resolve.h"
@@ -188,7 +189,7 @@ Json plan(const Config& written, const PlanOptions& options) {
   const double step_s = std::max(seconds, reduce_s);
   const double useful = 3 * forward_flops_per_token(config.model, config.data.seq_len) * tokens;
   return {{"what", "modelled lower bound from data sheets, never run on a GPU"},
-          {"model", config.model.plus() ? "rodimus_plus" : "rodimus"},
+          {"model", config.model.block},
           {"parameters", parameters},
           {"gpu", gpu.full_name},
           {"gpus", options.gpus},
@@ -218,7 +219,7 @@ std::string describe_plan(const Json& p) {
   std::string text = fmt::format(
       "{}, {} parameters, {} on {} x {}\n"
       "A model, not a measurement: lower bounds from data sheets. Real steps take longer.\n\n",
-      p["model"] == "rodimus_plus" ? "Rodimus+" : "Rodimus", p["parameters"].get<int64_t>(),
+      block_type(p["model"].get<std::string>()).title, p["parameters"].get<int64_t>(),
       p["compute"].get<std::string>(), p["gpus"].get<int>(), p["gpu"].get<std::string>());
   for (const auto& [key, m] : p["memory_per_gpu"].items()) {
     text += fmt::format(
