@@ -3,49 +3,38 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/adamw.h"
 #include "kernels/reduce.h"
+#include "train/optimizers.h"
 
 namespace rodimus {
 
-AdamW::AdamW(Exec& exec, ParameterBuffers& buffers, OptimizerConfig config)
-    : buffers_(buffers),
-      config_(std::move(config)),
-      m_(zeros(exec, buffers.values.shape())),
-      v_(zeros(exec, buffers.values.shape())) {}
+Optimizer::Optimizer(ParameterBuffers& buffers, OptimizerConfig config)
+    : buffers_(buffers), config_(std::move(config)) {}
 
-double AdamW::grad_norm(Exec& exec) const {
-  double squares = 0;
-  on_device(exec, [&](auto& backend) {
-    squares = sum_of_squares(backend, std::as_const(buffers_.grads).data<float>(),
-                             buffers_.grads.numel());
-  });
-  return std::sqrt(squares);
+void Optimizer::step(Exec& exec, double lr, double grad_norm) {
+  ++updates_;
+  update(exec, lr, config_.clip > 0 ? std::min(1.0, config_.clip / (grad_norm + 1e-6)) : 1.0);
 }
 
-void AdamW::step(Exec& exec, double lr, double grad_norm) {
-  ++updates_;
-  const double t = static_cast<double>(updates_);
-  const double scale = config_.clip > 0 ? std::min(1.0, config_.clip / (grad_norm + 1e-6)) : 1.0;
-  AdamWStep update{.lr = static_cast<float>(lr),
-                   .beta1 = static_cast<float>(config_.beta1),
-                   .beta2 = static_cast<float>(config_.beta2),
-                   .eps = static_cast<float>(config_.eps),
-                   .weight_decay = 0,
-                   .grad_scale = static_cast<float>(scale),
-                   .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, t)),
-                   .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, t))};
-  const auto run = [&](int64_t begin, int64_t end, double weight_decay) {
-    update.weight_decay = static_cast<float>(weight_decay);
-    on_device(exec, [&](auto& backend) {
-      bf16* copy = buffers_.bf16_copy.defined() ? buffers_.bf16_copy.data<bf16>() + begin : nullptr;
-      adamw(backend, buffers_.values.data<float>() + begin, m_.data<float>() + begin,
-            v_.data<float>() + begin, copy, std::as_const(buffers_.grads).data<float>() + begin,
-            end - begin, update);
-    });
-  };
-  run(0, buffers_.decayed, config_.weight_decay);
-  run(buffers_.decayed, buffers_.values.numel(), 0);
+std::unique_ptr<Optimizer> make_optimizer(Exec& exec, ParameterBuffers& buffers,
+                                          const OptimizerConfig& config) {
+  for (const OptimizerType& type : kOptimizers)
+    if (type.name == config.name) return type.make(exec, buffers, config);
+  fail("optimizer.name = \"", config.name, "\": there is no such optimizer");
+}
+
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const OptimizerType& type : kOptimizers) names.emplace_back(type.name);
+  return names;
+}
+
+double gradient_norm(Exec& exec, const ParameterBuffers& buffers) {
+  double squares = 0;
+  on_device(exec, [&](auto& backend) {
+    squares = sum_of_squares(backend, buffers.grads.data<float>(), buffers.grads.numel());
+  });
+  return std::sqrt(squares);
 }
 
 }  // namespace rodimus

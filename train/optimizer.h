@@ -1,34 +1,65 @@
-// AdamW over the flat parameter buffers, with clipping by the global norm folded into the update.
+// What turns gradients into an update of the parameters. The optimizers there are stand in
+// train/optimizers.h.
 #pragma once
 
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoints/checkpoint.h"
 #include "layers/parameter.h"
 #include "train/config/config.h"
 
 namespace rodimus {
 
-class AdamW {
- public:
-  // Moments start at zero. `buffers` must outlive the optimizer.
-  AdamW(Exec& exec, ParameterBuffers& buffers, OptimizerConfig config);
+// One of the arrays that an optimizer keeps from update to update, an element for each element of
+// the flat parameter buffers.
+struct OptimizerState {
+  std::string name;  // its group in a checkpoint: lower-case letters and _
+  Tensor tensor;     // f32, the elements that this rank owns
+  Range owned;       // which those are
+};
 
-  // sqrt of the sum of squares of all gradients, in a fixed order. NaN and infinity come through.
-  double grad_norm(Exec& exec) const;
+class Optimizer {
+ public:
+  // `buffers` must outlive the optimizer.
+  Optimizer(ParameterBuffers& buffers, OptimizerConfig config);
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+  virtual ~Optimizer() = default;
 
   // One update with gradients scaled by min(1, clip / (grad_norm + 1e-6)); also writes the bf16
-  // copy. See kernels/adamw.h.
+  // copy.
   void step(Exec& exec, double lr, double grad_norm);
 
+  // Always the same list. The tensors are the optimizer's own: who writes to them sets its state.
+  virtual std::vector<OptimizerState> state() const = 0;
+
+  // Name and cost of an update, for the profile.
+  virtual Op op() const = 0;
+
+  // Updates so far; skipped steps do not count.
   int64_t updates() const { return updates_; }
   void set_updates(int64_t updates) { updates_ = updates; }
-  Tensor& m() { return m_; }
-  Tensor& v() { return v_; }
+
+ protected:
+  // `grad_scale` is the clipping; updates() counts this update already.
+  virtual void update(Exec& exec, double lr, double grad_scale) = 0;
+  const OptimizerConfig& config() const { return config_; }
+  ParameterBuffers& buffers() const { return buffers_; }
 
  private:
   ParameterBuffers& buffers_;
   OptimizerConfig config_;
-  Tensor m_, v_;  // (size) f32
-  int64_t updates_ =
-      0;  // updates so far: the t of the bias corrections. Skipped steps do not count.
+  int64_t updates_ = 0;
 };
+
+// The optimizer that config.name names, as it begins. Throws Error when there is none.
+std::unique_ptr<Optimizer> make_optimizer(Exec& exec, ParameterBuffers& buffers,
+                                          const OptimizerConfig& config);
+std::vector<std::string> optimizer_names();
+
+// sqrt of the sum of squares of all gradients, in a fixed order. NaN and infinity come through.
+double gradient_norm(Exec& exec, const ParameterBuffers& buffers);
 
 }  // namespace rodimus

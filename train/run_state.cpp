@@ -1,7 +1,6 @@
 #include "train/run_state.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -14,15 +13,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Reads one array of `checkpoint` into a flat buffer.
+// Reads elements `range` of one array of `checkpoint`, as `layout` numbers them.
 void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
-                const FlatLayout& layout, Tensor& into) {
+                const FlatLayout& layout, Range range, const Tensor& into) {
   constexpr int64_t kPiece = int64_t{1} << 22;  // elements that lie on the host at a time
-  std::vector<float> piece(static_cast<size_t>(std::min(kPiece, layout.size)));
-  for (int64_t begin = 0; begin < layout.size; begin += kPiece) {
-    const int64_t end = std::min(begin + kPiece, layout.size);
+  std::vector<float> piece(static_cast<size_t>(std::min(kPiece, range.size())));
+  for (int64_t begin = range.begin; begin < range.end; begin += kPiece) {
+    const int64_t end = std::min(begin + kPiece, range.end);
     checkpoint.read(group, layout, {begin, end}, piece.data());
-    Tensor part = into.slice(begin, {end - begin});
+    Tensor part = into.slice(begin - range.begin, {end - begin});
     on_device(exec, [&](auto& backend) {
       memory::upload(backend, part.raw(), piece.data(), part.bytes());
     });
@@ -119,32 +118,42 @@ FlatLayout layout_of(const ParameterBuffers& buffers) {
 }
 
 fs::path save_run(const fs::path& output, const TrainState& stored, Exec& exec,
-                  const ParameterBuffers& buffers, AdamW& optimizer, Communicator& communicator) {
+                  const ParameterBuffers& buffers, Optimizer& optimizer, Communicator& communicator) {
   if (!is_finite(exec, buffers.values)) {
     throw NotFinite(concat("the parameters are not finite after step ", stored.step,
                            "; not saved. Lower optimizer.lr and resume the last checkpoint"));
   }
   const Range owned =
       owned_range(buffers.values.numel(), communicator.rank(), communicator.world_size());
-  const auto part = [&](const Tensor& x) {
-    return on_host(exec, x.slice(owned.begin, {owned.size()}));
-  };
-  const Tensor values = part(buffers.values), m = part(optimizer.m()), v = part(optimizer.v());
-  const std::array<OwnedArray, 3> arrays{OwnedArray{"params", values.data<float>()},
-                                         OwnedArray{"adam_m", m.data<float>()},
-                                         OwnedArray{"adam_v", v.data<float>()}};
+  std::vector<OptimizerState> parts = optimizer.state();
+  parts.insert(parts.begin(), {"params", buffers.values, {0, buffers.values.numel()}});
+  std::vector<OwnedArray> arrays;
+  for (OptimizerState& part : parts) {
+    CHECK(part.owned.begin <= owned.begin && owned.end <= part.owned.end, "save_run: elements ",
+          owned.begin, " to ", owned.end, " of ", part.name, " lie on another rank");
+    part.tensor =
+        on_host(exec, part.tensor.slice(owned.begin - part.owned.begin, {owned.size()}));
+    arrays.push_back({part.name, std::as_const(part.tensor).data<float>()});
+  }
   return save_checkpoint(output, stored, layout_of(buffers), owned, arrays, communicator);
 }
 
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
-             AdamW& optimizer) {
+             Optimizer& optimizer) {
   read_parameters(exec, checkpoint, buffers);
   const FlatLayout layout = layout_of(buffers);
-  read_array(exec, checkpoint, "adam_m", layout, optimizer.m());
-  read_array(exec, checkpoint, "adam_v", layout, optimizer.v());
-  if (!is_finite(exec, optimizer.m()) || !is_finite(exec, optimizer.v())) {
-    fail(checkpoint.folder().string(),
-         ": the moments of AdamW are not finite; use an earlier checkpoint");
+  const std::vector<std::string>& groups = checkpoint.groups();
+  for (const OptimizerState& part : optimizer.state()) {
+    if (std::find(groups.begin(), groups.end(), part.name) == groups.end()) {
+      fail(checkpoint.folder().string(), " has no ", part.name,
+           ": it was written with another optimizer; set optimizer.name back, or begin a new run "
+           "with --init-from");
+    }
+    read_array(exec, checkpoint, part.name, layout, part.owned, part.tensor);
+    if (!is_finite(exec, part.tensor)) {
+      fail(checkpoint.folder().string(), ": the moments of the optimizer (", part.name,
+           ") are not finite; use an earlier checkpoint");
+    }
   }
   optimizer.set_updates(run_state(checkpoint).updates);
 }
@@ -152,7 +161,7 @@ void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& b
 void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers) {
   const FlatLayout layout = layout_of(buffers);
   require_same_tensors(layout, checkpoint);
-  read_array(exec, checkpoint, "params", layout, buffers.values);
+  read_array(exec, checkpoint, "params", layout, {0, layout.size}, buffers.values);
   require_finite(exec, buffers, checkpoint.folder());
   refresh_bf16_copy(exec, buffers);
 }

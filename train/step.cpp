@@ -79,13 +79,12 @@ StepResult Stepper::step(double lr) {
   result.data_wait_s = sums[2] / communicator.world_size();
   {
     const Scope scope(ctx.profile, whole_pass("gradient norm", bytes_of(buffers.grads)), kStep);
-    result.grad_norm = optimizer.grad_norm(ctx.exec);
+    result.grad_norm = gradient_norm(ctx.exec, buffers);
   }
   // Both come from sums over all ranks, so every rank decides alike.
   result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
-  if (!result.skipped) {  // reads gradients, values, moments; writes values, moments, bf16 copy
-    const double moved = 7 * bytes_of(buffers.values) + bytes_of(buffers.bf16_copy);
-    const Scope scope(ctx.profile, whole_pass("AdamW", moved), kStep);
+  if (!result.skipped) {
+    const Scope scope(ctx.profile, optimizer.op(), kStep);
     optimizer.step(ctx.exec, lr, result.grad_norm);
   }
   return result;

@@ -23,7 +23,7 @@ struct StepResult {
 struct Stepper {
   Context ctx;  // with its profile, if there is one; the tape is the step's own
   Model& model;
-  AdamW& optimizer;
+  Optimizer& optimizer;
   Communicator& communicator;
   int64_t tokens = 0;         // of the global batch
   int64_t micro_batches = 1;  // per rank

@@ -56,7 +56,7 @@ class Trainer {
   Context ctx_;
   RunData data_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Stepper> stepper_;
   std::unique_ptr<RunLock> lock_;
@@ -82,7 +82,7 @@ Trainer::Trainer(PreparedRun& run)
     if (data_.val && data_.val->predictable() == 0)
       fail("data.val: there is nothing to predict; no shard holds two tokens");
     model_ = std::make_unique<Model>(config_.model, ctx_.exec, ctx_.compute, /*grads=*/true);
-    optimizer_ = std::make_unique<AdamW>(ctx_.exec, model_->parameters(), config_.optimizer);
+    optimizer_ = make_optimizer(ctx_.exec, model_->parameters(), config_.optimizer);
     loader_ = std::make_unique<Loader>(
         *data_.train, LoaderConfig{.global_batch = config_.run.global_batch,
                                    .micro_batch = config_.run.micro_batch,

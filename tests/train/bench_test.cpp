@@ -45,14 +45,14 @@ struct OneStep {
     Exec exec = Cpu{2};
     Model model(test.model, exec, DType::f32, /*grads=*/true);
     initialize(exec, model.parameters(), 1);
-    AdamW optimizer(exec, model.parameters(), {});
+    const auto optimizer = make_optimizer(exec, model.parameters(), {});
     const auto communicator = make_single();
     Context ctx{exec, DType::f32, nullptr, &profile};
     const std::vector<int32_t> ids(static_cast<size_t>(test.B * test.T), 3);
     Stepper stepper{
         .ctx = ctx,
         .model = model,
-        .optimizer = optimizer,
+        .optimizer = *optimizer,
         .communicator = *communicator,
         .tokens = test.B * test.T * micro_batches,
         .micro_batches = micro_batches,

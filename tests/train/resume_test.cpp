@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <array>
 #include <filesystem>
 #include <limits>
 
@@ -31,7 +30,7 @@ class ResumeTest : public ::testing::Test {
     fs::create_directories(folder_);
     config_ = parse_config(kToml, "test", {"run.output=" + folder_.string()});
     model_ = std::make_unique<Model>(config_.model, exec_, DType::f32, true);
-    optimizer_ = std::make_unique<AdamW>(exec_, model_->parameters(), config_.optimizer);
+    optimizer_ = make_optimizer(exec_, model_->parameters(), config_.optimizer);
     initialize(exec_, model_->parameters(), 1);
   }
   ~ResumeTest() override { fs::remove_all(folder_); }
@@ -42,9 +41,9 @@ class ResumeTest : public ::testing::Test {
     RunState run = run_;
     run.step = step;
     run.sample = static_cast<uint64_t>(step) * 8;
-    const std::array<OwnedArray, 3> arrays{OwnedArray{"params", buffers.values.data<float>()},
-                                           OwnedArray{"adam_m", optimizer_->m().data<float>()},
-                                           OwnedArray{"adam_v", optimizer_->v().data<float>()}};
+    std::vector<OwnedArray> arrays{{"params", buffers.values.data<float>()}};
+    for (OptimizerState& part : optimizer_->state())
+      arrays.push_back({part.name, part.tensor.data<float>()});
     TrainState stored = stored_form(run, resolve(config_, {}), "");
     stored.config_toml = to_toml(config_);  // also what an earlier version would have left open
     return save_checkpoint(folder_, stored, layout_of(buffers), {0, buffers.values.numel()}, arrays,
@@ -76,7 +75,7 @@ class ResumeTest : public ::testing::Test {
   Exec exec_ = Cpu{1};
   Config config_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   RunState run_;  // what save() stores beside the step
   std::vector<std::string> notes_;
 };
@@ -120,7 +119,7 @@ TEST_F(ResumeTest, NamesTheParameterThatIsNotFinite) {
 }
 
 TEST_F(ResumeTest, RefusesMomentsThatAreNotFinite) {
-  optimizer_->v().data<float>()[7] = std::numeric_limits<float>::infinity();
+  optimizer_->state().back().tensor.data<float>()[7] = std::numeric_limits<float>::infinity();
   const CheckpointReader checkpoint(save(10));
   EXPECT_NE(error_of([&] {
               restore(exec_, checkpoint, model_->parameters(), *optimizer_);

@@ -83,12 +83,12 @@ ModelConfig config_of(const std::string& block, bool tied) {
 struct Trainee {
   Exec exec;
   Model model;
-  AdamW optimizer;
+  std::unique_ptr<Optimizer> optimizer;
 
   Trainee(const Exec& where, const ModelConfig& config)
       : exec(where),
         model(config, exec, DType::f32, /*grads=*/true),
-        optimizer(exec, model.parameters(), {}) {
+        optimizer(make_optimizer(exec, model.parameters(), {})) {
     initialize(exec, model.parameters(), 7);
   }
 };
@@ -166,8 +166,8 @@ std::vector<State> without_ranks(const Exec& exec, const ModelConfig& config) {
     on_device(trainee.exec, [&](auto& device) {
       memory::upload(device, grads.raw(), sum.data(), grads.bytes());
     });
-    const double norm = trainee.optimizer.grad_norm(trainee.exec);
-    trainee.optimizer.step(trainee.exec, kLr, norm);
+    const double norm = gradient_norm(trainee.exec, trainee.model.parameters());
+    trainee.optimizer->step(trainee.exec, kLr, norm);
     states.push_back(state_of(trainee, loss / static_cast<double>(tokens), norm));
   }
   return states;
@@ -190,7 +190,7 @@ std::vector<State> with_ranks(const Exec& exec, Communicator& ranks, const Model
   });
   Stepper stepper{.ctx = {trainee.exec, DType::f32, nullptr, &profile},
                   .model = trainee.model,
-                  .optimizer = trainee.optimizer,
+                  .optimizer = *trainee.optimizer,
                   .communicator = watched,
                   .tokens = ranks.world_size() * kMicroBatches * kT,
                   .micro_batches = kMicroBatches,

@@ -24,6 +24,7 @@ struct DataConfig {
 };
 
 struct OptimizerConfig {
+  std::string name = "adamw";  // of train/optimizers.h
   double lr = 3e-4;      // peak
   double min_lr = 3e-5;  // unless given: a tenth of lr
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;

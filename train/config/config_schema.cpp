@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "layers/blocks.h"
+#include "train/optimizer.h"
 
 namespace rodimus {
 namespace {
@@ -113,6 +114,7 @@ void add_data(Section s, DataConfig& c) {
 }
 
 void add_optimizer(Section s, OptimizerConfig& c) {
+  s.text("name", &c.name, optimizer_names(), "the rule of the update");
   s.number("lr", &c.lr, above(0), "peak learning rate");
   s.number("min_lr", &c.min_lr, at_least(0),
            "learning rate at the end of the decay; unless given, a tenth of lr");

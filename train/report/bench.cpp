@@ -92,12 +92,12 @@ Json bench_training(const ResolvedConfig& config, const Context& ctx, Model& mod
                     const BenchOptions& options, const MachineRates& rates,
                     Communicator& communicator) {
   Context profiled = ctx;
-  AdamW optimizer(profiled.exec, model.parameters(), config.optimizer);
+  const auto optimizer = make_optimizer(profiled.exec, model.parameters(), config.optimizer);
   const Batch batch = random_batch(config, communicator.rank());
   const int ranks = communicator.world_size();
   Stepper stepper{.ctx = profiled,
                   .model = model,
-                  .optimizer = optimizer,
+                  .optimizer = *optimizer,
                   .communicator = communicator,
                   .tokens = config.tokens_per_step(),
                   .micro_batches = config.micro_batches(),

@@ -1,0 +1,22 @@
+// The table of optimizers: what optimizer.name may name. A new one is a source file with its make
+// function, a declaration and a line here.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "train/optimizer.h"
+
+namespace rodimus {
+
+using MakeOptimizer = std::unique_ptr<Optimizer>(Exec& exec, ParameterBuffers& buffers,
+                                                 const OptimizerConfig& config);
+MakeOptimizer make_adamw;
+
+struct OptimizerType {
+  std::string_view name;
+  MakeOptimizer* make;
+};
+inline constexpr std::array kOptimizers{OptimizerType{"adamw", make_adamw}};
+
+}  // namespace rodimus
