@@ -2,6 +2,9 @@
 // ascending order in double.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "kernels/exec.h"
 
 namespace rodimus {
@@ -13,6 +16,18 @@ double sum_of_squares(Cpu&, const float* x, int64_t n);
 double sum_of_squares(Cuda&, const float* x, int64_t n);
 double sum(Cpu&, const float* x, int64_t n);
 double sum(Cuda&, const float* x, int64_t n);
+
+// sum of x[i]^2 over `parts` of x. Blocks begin anew in every part, and the sums of all blocks are
+// added in the order of the parts: their places in x make no difference to the bits. A part begins
+// at a multiple of 4 elements, else throws Error.
+struct ArrayPart {
+  int64_t begin, size;
+};
+double sum_of_squares(Cpu&, const float* x, std::span<const ArrayPart> parts);
+double sum_of_squares(Cuda&, const float* x, std::span<const ArrayPart> parts);
+
+// The blocks of `parts`, each no longer than kReduceBlock.
+std::vector<ArrayPart> blocks_of(std::span<const ArrayPart> parts);
 
 // 64-bit hash of n bytes: equal bytes, equal hash, on any number of threads. Used to check that all
 // ranks hold the same parameters. FNV-1a over 8-byte words (h = (h ^ word) * prime; h ^= h >> 32),

@@ -1,25 +1,13 @@
 #include "layers/model.h"
 
-#include <algorithm>
-
 #include "layers/blocks.h"
 
 namespace rodimus {
 namespace {
 
 // Backward gets here when all that was recorded later is done.
-void mark_final(Tape& tape, int64_t offset, const Model::FinalFrom& final_from) {
-  tape.mark([offset, final_from](Context&) { final_from(offset); });
-}
-
-// Where the decayed parameters of a block begin in the flat buffers, which keep their order.
-int64_t first_decayed(Block& block) {
-  std::vector<Parameter*> own;
-  block.collect(own);
-  const auto first = std::find_if(own.begin(), own.end(),
-                                  [](const Parameter* p) { return p->decay == Decay::yes; });
-  CHECK(first != own.end(), "a block without a decayed parameter");
-  return (*first)->offset;
+void mark_final(Tape& tape, int64_t begin, const Model::FinalFrom& final_from) {
+  tape.mark([begin, final_from](Context&) { final_from(begin); });
 }
 
 }  // namespace
@@ -32,19 +20,19 @@ Model::Model(ModelConfig config, Exec& exec, DType compute, bool grads)
                   // shrink rare tokens.
                   config.tied ? Decay::yes : Decay::no),
       norm_f_("model.norm_f.weight", {config.d_model}, {Init::Kind::ones}, Decay::no) {
-  std::vector<Parameter*> all{&embeddings_};
+  std::vector<std::vector<Parameter*>> groups{{&embeddings_}};
   for (int64_t i = 0; i < config_.n_layers; ++i) {
     blocks_.push_back(block_type(config_.block).make(config_, concat("model.layers.", i, ".")));
-    blocks_.back()->collect(all);
+    blocks_.back()->collect(groups.emplace_back());
   }
-  all.push_back(&norm_f_);
+  groups.push_back({&norm_f_});
   if (!config_.tied) {
     lm_head_ =
         std::make_unique<Parameter>("lm_head.weight", Shape{config_.vocab_size, config_.d_model},
                                     Init{Init::Kind::normal, 0.02}, Decay::yes);
-    all.push_back(lm_head_.get());
+    groups.push_back({lm_head_.get()});
   }
-  buffers_ = allocate_parameters(exec, std::move(all), compute, grads);
+  buffers_ = allocate_parameters(exec, groups, compute, grads);
 }
 
 Var Model::hidden(Context& ctx, const Tensor& ids, const Tensor& starts, ModelState* state,
@@ -53,7 +41,7 @@ Var Model::hidden(Context& ctx, const Tensor& ids, const Tensor& starts, ModelSt
   Stream stream{embedding(ctx, ids, embeddings_.var), {}};
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Pass pass{starts, state ? &state->blocks[i] : nullptr, state ? state->position : 0};
-    if (ctx.tape && final_from) mark_final(*ctx.tape, first_decayed(*blocks_[i]), final_from);
+    if (ctx.tape && final_from) mark_final(*ctx.tape, buffers_.groups[1 + i], final_from);
     if (!recompute_blocks) {
       stream = blocks_[i]->forward(ctx, stream, pass);
       continue;

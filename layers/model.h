@@ -17,7 +17,7 @@ struct ModelState {
 
 class Model {
  public:
-  using FinalFrom = std::function<void(int64_t offset)>;
+  using FinalFrom = std::function<void(int64_t begin)>;
 
   // Parameters are allocated but not set: call initialize() or load a checkpoint (then
   // refresh_bf16_copy()). `grads` false: inference.
@@ -25,10 +25,9 @@ class Model {
 
   // Cross-entropy of targets (B,T) given ids (B,T), per position, natural log; 0 where the target
   // is kIgnoreTarget. With a tape the gradients are those of scale * sum(losses). starts as in
-  // Pass. recompute_blocks trades a second forward for activation memory. Backward calls
-  // `final_from` with ever smaller offsets: the gradients of the decayed parameters from there on
-  // (parameters().grads, [offset, decayed)) are final as soon as what is queued has run. The first
-  // of them, and those that are not decayed, are so at its end.
+  // Pass. recompute_blocks trades a second forward for activation memory. Backward
+  // tells `final_from` how many gradients are final, that is when what is queued has run:
+  // parameters().grads from `begin` on, with ever smaller `begin`. All are at its end.
   Tensor losses(Context& ctx, const Tensor& ids, const Tensor& targets, const Tensor& starts,
                 float scale, bool recompute_blocks = false, const FinalFrom& final_from = {});
 

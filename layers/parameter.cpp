@@ -81,27 +81,37 @@ int64_t ParameterBuffers::count() const {
   return sum;
 }
 
-ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> parameters, DType compute,
-                                     bool grads) {
-  std::stable_partition(parameters.begin(), parameters.end(),
-                        [](const Parameter* p) { return p->decay == Decay::yes; });
+ParameterBuffers allocate_parameters(Exec& exec, const std::vector<std::vector<Parameter*>>& groups,
+                                     DType compute, bool grads) {
   ParameterBuffers buffers;
   int64_t size = 0;
-  for (Parameter* p : parameters) {
-    p->offset = size;
-    size += (numel_of(p->shape) + kAlign - 1) / kAlign * kAlign;
-    if (p->decay == Decay::yes) buffers.decayed = size;
+  for (const std::vector<Parameter*>& group : groups) {
+    buffers.groups.push_back(size);
+    for (const Decay decay : {Decay::yes, Decay::no}) {
+      const int64_t begin = size;
+      for (Parameter* p : group) {
+        if (p->decay != decay) continue;
+        p->offset = size;
+        size += (numel_of(p->shape) + kAlign - 1) / kAlign * kAlign;
+      }
+      if (size == begin) continue;
+      if (!buffers.segments.empty() && buffers.segments.back().decay == decay) {
+        buffers.segments.back().end = size;
+      } else {
+        buffers.segments.push_back({begin, size, decay});
+      }
+    }
+    buffers.parameters.insert(buffers.parameters.end(), group.begin(), group.end());
   }
   buffers.values = zeros(exec, {size});
   if (grads) buffers.grads = zeros(exec, {size});
   if (compute == DType::bf16)
     buffers.bf16_copy = Tensor::empty({size}, DType::bf16, device_of(exec));
-  for (Parameter* p : parameters) {
+  for (Parameter* p : buffers.parameters) {
     p->var.value = buffers.values.slice(p->offset, p->shape);
     if (grads) p->var.slot = std::make_shared<GradSlot>(buffers.grads.slice(p->offset, p->shape));
     if (buffers.bf16_copy.defined()) p->bf16_copy = buffers.bf16_copy.slice(p->offset, p->shape);
   }
-  buffers.parameters = std::move(parameters);
   return buffers;
 }
 

@@ -44,25 +44,37 @@ struct Parameter {
   Var operand(const Context& ctx) const;
 };
 
+// The flat buffers lie in the order in which forward uses the parameters. Backward finishes them
+// from the end: what is final is [begin, size), with a `begin` that falls.
 struct ParameterBuffers {
   Tensor values, grads;                // (size) f32
   Tensor bf16_copy;                    // (size), or undefined
-  int64_t decayed = 0;                 // [0, decayed) gets weight decay
-  std::vector<Parameter*> parameters;  // ascending offset
-  int64_t count() const;               // parameters without alignment gaps
+  std::vector<Parameter*> parameters;  // in the order of their declaration
+  std::vector<int64_t> groups;         // where each group begins
+
+  // Ranges of elements, from 0 to size without gaps, that get weight decay or do not.
+  struct Segment {
+    int64_t begin, end;
+    Decay decay;
+  };
+  std::vector<Segment> segments;
+
+  int64_t count() const;  // parameters without alignment gaps
 };
 
-// Lays out the decayed parameters first, each at a multiple of 32 elements (gaps are zero), binds
-// values and slots. `grads` false: for inference. `compute` bf16 adds the bf16 copy.
-ParameterBuffers allocate_parameters(Exec& exec, std::vector<Parameter*> parameters, DType compute,
-                                     bool grads);
+// `groups` in the order in which forward uses them; backward finishes a group as a whole, so within
+// one the decayed parameters come first, which makes fewer segments. Every parameter begins at a
+// multiple of 32 elements (gaps are zero). Binds values and slots. `grads` false: for inference.
+// `compute` bf16 adds the bf16 copy.
+ParameterBuffers allocate_parameters(Exec& exec, const std::vector<std::vector<Parameter*>>& groups,
+                                     DType compute, bool grads);
 
 // Draws the initial values: element i of parameter p is a function of (seed, p's name, i) alone.
 // Refreshes the bf16 copy.
 void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed);
 
 // bf16_copy = bf16(values); nothing to do in f32. Call after values were written by other means
-// than AdamW.
+// than the optimizer.
 void refresh_bf16_copy(Exec& exec, ParameterBuffers& buffers);
 
 }  // namespace rodimus

@@ -37,17 +37,15 @@ class AdamW final : public Optimizer {
                    .bias_correction1 = static_cast<float>(1 - std::pow(config().beta1, t)),
                    .bias_correction2 = static_cast<float>(1 - std::pow(config().beta2, t))};
     ParameterBuffers& all = buffers();
-    const auto run = [&](int64_t begin, int64_t end, double weight_decay) {
-      step.weight_decay = static_cast<float>(weight_decay);
-      on_device(exec, [&](auto& backend) {
-        bf16* copy = all.bf16_copy.defined() ? all.bf16_copy.data<bf16>() + begin : nullptr;
-        adamw(backend, all.values.data<float>() + begin, m_.data<float>() + begin,
-              v_.data<float>() + begin, copy, std::as_const(all.grads).data<float>() + begin,
-              end - begin, step);
-      });
-    };
-    run(0, all.decayed, config().weight_decay);
-    run(all.decayed, all.values.numel(), 0);
+    for (const auto& [begin, end, decay] : all.segments) {
+      step.weight_decay = static_cast<float>(decay == Decay::yes ? config().weight_decay : 0);
+      bf16* copy = all.bf16_copy.defined() ? all.bf16_copy.data<bf16>() + begin : nullptr;
+      float *p = all.values.data<float>() + begin, *m = m_.data<float>() + begin,
+            *v = v_.data<float>() + begin;
+      const float* g = all.grads.data<float>() + begin;
+      on_device(exec,
+                [&, n = end - begin](auto& backend) { adamw(backend, p, m, v, copy, g, n, step); });
+    }
   }
 
  private:

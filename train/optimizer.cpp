@@ -30,9 +30,11 @@ std::vector<std::string> optimizer_names() {
 }
 
 double gradient_norm(Exec& exec, const ParameterBuffers& buffers) {
+  std::vector<ArrayPart> parts;
+  for (const Parameter* p : buffers.parameters) parts.push_back({p->offset, numel_of(p->shape)});
   double squares = 0;
   on_device(exec, [&](auto& backend) {
-    squares = sum_of_squares(backend, buffers.grads.data<float>(), buffers.grads.numel());
+    squares = sum_of_squares(backend, buffers.grads.data<float>(), parts);
   });
   return std::sqrt(squares);
 }

@@ -59,7 +59,9 @@ std::unique_ptr<Optimizer> make_optimizer(Exec& exec, ParameterBuffers& buffers,
                                           const OptimizerConfig& config);
 std::vector<std::string> optimizer_names();
 
-// sqrt of the sum of squares of all gradients, in a fixed order. NaN and infinity come through.
+// sqrt of the sum of squares of all gradients, by blocks within each parameter, in the order of the
+// declarations: the bits depend neither on how the buffers are laid out nor on the number of ranks.
+// NaN and infinity come through.
 double gradient_norm(Exec& exec, const ParameterBuffers& buffers);
 
 }  // namespace rodimus

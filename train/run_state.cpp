@@ -114,11 +114,14 @@ FlatLayout layout_of(const ParameterBuffers& buffers) {
   layout.size = buffers.values.numel();
   for (const Parameter* p : buffers.parameters)
     layout.tensors.push_back({p->name, p->shape, p->offset});
+  std::sort(layout.tensors.begin(), layout.tensors.end(),
+            [](const TensorEntry& a, const TensorEntry& b) { return a.offset < b.offset; });
   return layout;
 }
 
 fs::path save_run(const fs::path& output, const TrainState& stored, Exec& exec,
-                  const ParameterBuffers& buffers, Optimizer& optimizer, Communicator& communicator) {
+                  const ParameterBuffers& buffers, Optimizer& optimizer,
+                  Communicator& communicator) {
   if (!is_finite(exec, buffers.values)) {
     throw NotFinite(concat("the parameters are not finite after step ", stored.step,
                            "; not saved. Lower optimizer.lr and resume the last checkpoint"));
@@ -131,8 +134,7 @@ fs::path save_run(const fs::path& output, const TrainState& stored, Exec& exec,
   for (OptimizerState& part : parts) {
     CHECK(part.owned.begin <= owned.begin && owned.end <= part.owned.end, "save_run: elements ",
           owned.begin, " to ", owned.end, " of ", part.name, " lie on another rank");
-    part.tensor =
-        on_host(exec, part.tensor.slice(owned.begin - part.owned.begin, {owned.size()}));
+    part.tensor = on_host(exec, part.tensor.slice(owned.begin - part.owned.begin, {owned.size()}));
     arrays.push_back({part.name, std::as_const(part.tensor).data<float>()});
   }
   return save_checkpoint(output, stored, layout_of(buffers), owned, arrays, communicator);

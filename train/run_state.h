@@ -45,9 +45,10 @@ Config config_of(const CheckpointReader& checkpoint);
 // Where the parameters lie in their flat buffer, as checkpoints describe it.
 FlatLayout layout_of(const ParameterBuffers& buffers);
 
-// Saves parameters, the state of the optimizer and `stored` as a checkpoint in the folder `output`, each rank its
-// share. Throws SharedError: what save_checkpoint() throws, and a parameter that is not finite as
-// NotFinite, since a run cannot continue from there. Collective. Returns the step folder.
+// Saves parameters, the state of the optimizer and `stored` as a checkpoint in the folder `output`,
+// each rank its share. Throws SharedError: what save_checkpoint() throws, and a parameter that is
+// not finite as NotFinite, since a run cannot continue from there. Collective. Returns the step
+// folder.
 std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& stored,
                                Exec& exec, const ParameterBuffers& buffers, Optimizer& optimizer,
                                Communicator& communicator);
@@ -56,8 +57,8 @@ class NotFinite : public SharedError {
   using SharedError::SharedError;
 };
 
-// Reads parameters, the state of the optimizer and the number of its updates. Throws Error naming a tensor that holds NaN
-// or infinity, and as read_parameters() does.
+// Reads parameters, the state of the optimizer and the number of its updates. Throws Error naming a
+// tensor that holds NaN or infinity, and as read_parameters() does.
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              Optimizer& optimizer);
 

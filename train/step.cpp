@@ -18,8 +18,8 @@ Op whole_pass(std::string_view name, double bytes) { return {name, {0, bytes}}; 
 
 }  // namespace
 
-// All micro-batches of this rank; gradients end in the flat buffer, those of decayed parameters go
-// to `gradient_sum` as the last micro-batch makes them final. Returns the summed loss of the rank.
+// All micro-batches of this rank; gradients end in the flat buffer, and `gradient_sum` hears when
+// the last micro-batch makes them final. Returns the summed loss of the rank.
 double Stepper::forward_backward(BucketedSum& gradient_sum, double* data_wait_s) {
   constexpr auto kStep = Profile::Phase::step;
   Tensor& grads = model.parameters().grads;
@@ -42,9 +42,9 @@ double Stepper::forward_backward(BucketedSum& gradient_sum, double* data_wait_s)
     Context recording{ctx.exec, ctx.compute, &tape, ctx.profile};
     Model::FinalFrom final_from;
     if (i + 1 == micro_batches) {
-      final_from = [this, &gradient_sum](int64_t offset) {
+      final_from = [this, &gradient_sum](int64_t begin) {
         const Scope scope(ctx.profile, {"all-reduce"}, kStep);
-        gradient_sum.final_from(offset);
+        gradient_sum.final_from(begin);
       };
     }
     losses.push_back(model.losses(recording, batch.inputs, batch.targets, batch.starts, scale,
@@ -61,14 +61,12 @@ StepResult Stepper::step(double lr) {
   constexpr auto kStep = Profile::Phase::step;
   double waited = 0;
   ParameterBuffers& buffers = model.parameters();
-  float* const grads = buffers.grads.data<float>();
-  BucketedSum gradient_sum(communicator, ctx.exec, grads, buffers.decayed, bucket);
+  BucketedSum gradient_sum(communicator, ctx.exec, buffers.grads.data<float>(),
+                           buffers.grads.numel(), bucket);
   const double loss = forward_backward(gradient_sum, &waited);
   std::array<double, 3> sums{loss, stop_requested() ? 1.0 : 0.0, waited};
   {
     const Scope scope(ctx.profile, whole_pass("all-reduce", 2 * bytes_of(buffers.grads)), kStep);
-    communicator.start_sum(ctx.exec, grads + buffers.decayed,
-                           buffers.grads.numel() - buffers.decayed);
     gradient_sum.finish();
     communicator.all_reduce_sum(std::span<double>(sums));
   }

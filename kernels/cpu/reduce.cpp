@@ -45,6 +45,8 @@ double reduce(const Cpu& exec, const float* x, int64_t n) {
   return total;
 }
 
+constexpr int64_t kPartAlign = 4;  // elements that the GPU loads at once
+
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
 
 // A bijection of `hash` for each word. The shift brings high bits down: the product alone never
@@ -56,7 +58,30 @@ uint64_t fnv(uint64_t hash, uint64_t word) {
 
 }  // namespace
 
+std::vector<ArrayPart> blocks_of(std::span<const ArrayPart> parts) {
+  std::vector<ArrayPart> blocks;
+  for (const ArrayPart& part : parts) {
+    CHECK(part.begin % kPartAlign == 0, "a part of an array begins at element ", part.begin,
+          ", which is not a multiple of ", kPartAlign);
+    for (int64_t at = 0; at < part.size; at += kReduceBlock)
+      blocks.push_back({part.begin + at, std::min(kReduceBlock, part.size - at)});
+  }
+  return blocks;
+}
+
 double sum_of_squares(Cpu& exec, const float* x, int64_t n) { return reduce<true>(exec, x, n); }
+
+double sum_of_squares(Cpu& exec, const float* x, std::span<const ArrayPart> parts) {
+  const std::vector<ArrayPart> blocks = blocks_of(parts);
+  const auto count = static_cast<int64_t>(blocks.size());
+  const auto sums = per_block<double>(exec, count, 1, count, [&](int64_t b, int64_t) {
+    const ArrayPart& block = blocks[static_cast<size_t>(b)];
+    return block_sum<true>(x + block.begin, block.size);
+  });
+  double total = 0;
+  for (int64_t b = 0; b < count; ++b) total += sums[b];
+  return total;
+}
 
 double sum(Cpu& exec, const float* x, int64_t n) { return reduce<false>(exec, x, n); }
 

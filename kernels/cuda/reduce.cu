@@ -16,12 +16,18 @@ using namespace cuda;
 
 constexpr int kThreads = 256;
 
-// Squares and sums in double: an f32 square overflows at 1.8e19.
+// Squares and sums in double: an f32 square overflows at 1.8e19. A block of threads takes its
+// blocks[i], or where that is null the i-th kReduceBlock elements of n.
 template <int N, bool kSquare>
-__global__ void __launch_bounds__(kThreads) sum_kernel(double* sums, const float* x, int64_t n) {
+__global__ void __launch_bounds__(kThreads)
+    sum_kernel(double* sums, const float* x, int64_t n, const ArrayPart* blocks) {
   SHARED_ARRAY(double, partial, kMaxWarps);
-  const int64_t begin = int64_t{blockIdx.x} * kReduceBlock;
-  const int64_t end = begin + kReduceBlock < n ? begin + kReduceBlock : n;
+  int64_t begin = int64_t{blockIdx.x} * kReduceBlock;
+  int64_t end = begin + kReduceBlock < n ? begin + kReduceBlock : n;
+  if (blocks != nullptr) {
+    begin = blocks[blockIdx.x].begin;
+    end = begin + blocks[blockIdx.x].size;
+  }
   double sum = 0;
   const auto add = [&](float value) {
     const double wide = value;
@@ -87,21 +93,34 @@ std::vector<R> to_host(Cuda& gpu, const memory::Scratch<R>& results, int64_t cou
 }
 
 template <bool kSquare>
-double reduce(Cuda& gpu, const float* x, int64_t n) {
-  const int64_t blocks = (n + kReduceBlock - 1) / kReduceBlock;
-  if (blocks == 0) return 0;
-  const memory::Scratch<double> sums(blocks, Device::cuda);
-  CUDA_CHECK(dev::launch(narrow<unsigned>(blocks), kThreads, 0, gpu.stream,
+double reduce(Cuda& gpu, const float* x, int64_t n, int64_t count, const ArrayPart* blocks) {
+  if (count == 0) return 0;
+  const memory::Scratch<double> sums(count, Device::cuda);
+  CUDA_CHECK(dev::launch(narrow<unsigned>(count), kThreads, 0, gpu.stream,
                          packs_fit<4>(0, x) ? sum_kernel<4, kSquare> : sum_kernel<1, kSquare>,
-                         sums.data(), x, n));
+                         sums.data(), x, n, blocks));
   double total = 0;
-  for (const double sum : to_host(gpu, sums, blocks)) total += sum;
+  for (const double sum : to_host(gpu, sums, count)) total += sum;
   return total;
+}
+
+template <bool kSquare>
+double reduce(Cuda& gpu, const float* x, int64_t n) {
+  return reduce<kSquare>(gpu, x, n, (n + kReduceBlock - 1) / kReduceBlock, nullptr);
 }
 
 }  // namespace
 
 double sum_of_squares(Cuda& gpu, const float* x, int64_t n) { return reduce<true>(gpu, x, n); }
+
+double sum_of_squares(Cuda& gpu, const float* x, std::span<const ArrayPart> parts) {
+  const std::vector<ArrayPart> blocks = blocks_of(parts);
+  const auto count = static_cast<int64_t>(blocks.size());
+  if (count == 0) return 0;
+  const memory::Scratch<ArrayPart> list(count, Device::cuda);
+  memory::upload(gpu, list.data(), blocks.data(), count * static_cast<int64_t>(sizeof(ArrayPart)));
+  return reduce<true>(gpu, x, 0, count, list.data());
+}
 
 double sum(Cuda& gpu, const float* x, int64_t n) { return reduce<false>(gpu, x, n); }
 

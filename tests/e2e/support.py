@@ -157,7 +157,9 @@ class Case(unittest.TestCase):
 
 
 def metrics(output, kind="train"):
-    lines = [json.loads(line) for line in (pathlib.Path(output) / "metrics.jsonl").read_text().splitlines()]
+    path = pathlib.Path(output)
+    path = path if path.suffix == ".jsonl" else path / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
 
 

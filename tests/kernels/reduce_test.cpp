@@ -38,6 +38,41 @@ TEST(Reduce, SumsInDouble) {
   }
 }
 
+// Three parts in two arrangements, one of which has a gap; a block more than one is in the second.
+TEST(Reduce, PartsSumToTheSameBitsWhereverTheyLie) {
+  const int64_t sizes[] = {37, 2 * kReduceBlock + 5, 1000}, room = 2 * kReduceBlock + 2000;
+  const int64_t one_way[] = {0, 40, 2 * kReduceBlock + 48};
+  const int64_t other_way[] = {2 * kReduceBlock + 1076, 1064, 4};
+  const auto values = testing::cast<float>(testing::normal(room, 5));
+  Backend one = backend(1), two = backend(2);
+  const auto sum_of = [&](Backend& exec, const int64_t* begins) {
+    std::vector<float> x(static_cast<size_t>(room), 3e4f);  // counts where nothing should
+    std::vector<ArrayPart> parts;
+    for (int i = 0; i < 3; ++i) {
+      std::copy_n(values.begin() + one_way[i], sizes[i], x.begin() + begins[i]);
+      parts.push_back({begins[i], sizes[i]});
+    }
+    return sum_of_squares(exec, in(x).data(), parts);
+  };
+  double want = 0, plain = 0;
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<float> part(values.begin() + one_way[i],
+                                  values.begin() + one_way[i] + sizes[i]);
+    want += static_cast<double>(reference::sum_of_squares(part.data(), sizes[i]));
+    for (int64_t at = 0; at < sizes[i]; at += kReduceBlock) {
+      const std::vector<float> block(part.begin() + at,
+                                     part.begin() + std::min(at + kReduceBlock, sizes[i]));
+      plain += sum_of_squares(one, in(block).data(), static_cast<int64_t>(block.size()));
+    }
+  }
+  EXPECT_NEAR(sum_of(one, one_way), want, 0x1p-53 * static_cast<double>(room) * want);
+  EXPECT_EQ(sum_of(one, one_way), plain) << "block by block";
+  EXPECT_EQ(sum_of(one, one_way), sum_of(two, other_way));
+  EXPECT_EQ(sum_of_squares(one, in(values).data(), std::span<const ArrayPart>()), 0);
+  const ArrayPart crooked{2, 5};
+  EXPECT_THROW(sum_of_squares(one, in(values).data(), {&crooked, 1}), Error);
+}
+
 TEST(Reduce, SquaresDoNotOverflowAndNanComesThrough) {
   Backend exec = backend(2);
   std::vector<float> x(static_cast<size_t>(kReduceBlock + 5), 1);

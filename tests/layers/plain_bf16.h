@@ -61,7 +61,7 @@ class PlainBf16 {
       }
       blocks_.back()->collect(all);
     }
-    buffers_ = allocate_parameters(ctx_.exec, std::move(all), DType::f32, /*grads=*/true);
+    buffers_ = allocate_parameters(ctx_.exec, {std::move(all)}, DType::f32, /*grads=*/true);
     for (Parameter* p : buffers_.parameters) {
       const std::vector<float> values = golden.f32("params/" + p->name);
       CHECK(static_cast<int64_t>(values.size()) == numel_of(p->shape), p->name);

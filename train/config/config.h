@@ -25,8 +25,8 @@ struct DataConfig {
 
 struct OptimizerConfig {
   std::string name = "adamw";  // of train/optimizers.h
-  double lr = 3e-4;      // peak
-  double min_lr = 3e-5;  // unless given: a tenth of lr
+  double lr = 3e-4;            // peak
+  double min_lr = 3e-5;        // unless given: a tenth of lr
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.1;
   double clip = 1.0;                // global gradient norm; 0 = no clipping
