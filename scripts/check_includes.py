@@ -10,8 +10,8 @@ Rules
   path      a quoted include is the path from the root and names an existing file.
   vendor    a vendor header stays in its room (VENDOR), or in the tests of that room, where it is
             the independent truth.
-  listed    every source file and every <stem>_test.py is named in a CMakeLists.txt, so none is
-            silently left out.
+  listed    every source file and every <stem>_test.py is named in a CMakeLists.txt, or found by a
+            file(GLOB) in one, so none is silently left out.
   op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp, cpu/<op>.cpp (or several
             cpu/<op>_<part>.cpp) and the same in cuda/ or cuda/<op>/. One op, one stem, on every floor.
   test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
@@ -148,6 +148,10 @@ def listed_sources(root):
         text = re.sub(r"\$\{(CMAKE|PROJECT)_SOURCE_DIR\}", "../" * len(folder.parts) + ".", text)
         for name in re.findall(r"[\w./-]+(?:\.cpp|\.cu|_test\.py)\b", text):
             found.add(posixpath.normpath((folder / name).as_posix()))
+        for deep, patterns in re.findall(r"\bfile\s*\(\s*GLOB(_RECURSE)?\s+\w+([^)]*)\)", text):
+            for pattern in patterns.replace("CONFIGURE_DEPENDS", "").split():
+                pattern = posixpath.join(posixpath.dirname(pattern), "**", posixpath.basename(pattern)) if deep else pattern
+                found |= {path.relative_to(root).as_posix() for path in (root / folder).glob(pattern)}
         for name in re.findall(r"\brodimus_fuzz\s*\(\s*(\w+)", text):
             found.add((folder / f"{name}.cpp").as_posix())
         for name in re.findall(r"\brodimus_\w*test\s*\(\s*([\w./-]+)", text):
@@ -300,6 +304,9 @@ CLEAN = {
     "base/CMakeLists.txt": "add_library(base checksum.cpp)\n",
     "autograd/norm.h": '#pragma once\n#include "kernels/norm.h"\n',
     "layers/linear.h": '#pragma once\n#include "autograd/norm.h"\n#include "kernels/exec.h"\n',
+    "layers/linear.cpp": "",
+    "layers/deep/norm.cpp": "",
+    "layers/CMakeLists.txt": "file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)\nadd_library(layers ${sources})\n",
     "data/shard.h": '#pragma once\n#include "base/error.h"\n#include "base/checksum.h"\n',
     "dist/mpi.cpp": '#include <mpi.h>\n#include "autograd/norm.h"\n',
     "dist/CMakeLists.txt": "add_library(dist mpi.cpp)\n",
@@ -359,6 +366,7 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("listed", "tests/fuzz/other_fuzz.cpp", ""),
     ("listed", "bench/other_bench.cpp", ""),
     ("listed", "kernels/CMakeLists.txt", "add_library(kernels)  # cpu/norm.cpp\n"),
+    ("listed", "layers/CMakeLists.txt", "file(GLOB sources *.cpp)\nadd_library(layers ${sources})\n"),
     ("op", "kernels/memory_bound.h", "#pragma once\n"),
     ("op: kernels/cpu/rotary is missing", "kernels/rotary.h", "#pragma once\n"),
     ("op: kernels/cuda/rotary is missing", "kernels/rotary.h", "#pragma once\n"),

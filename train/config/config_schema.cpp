@@ -114,7 +114,8 @@ void add_data(Section s, DataConfig& c) {
 }
 
 void add_optimizer(Section s, OptimizerConfig& c) {
-  s.text("name", &c.name, optimizer_names(), "the rule of the update");
+  s.text("name", &c.name, optimizer_names(), "the rule of the update").at_resume =
+      AtResume::refused;
   s.number("lr", &c.lr, above(0), "peak learning rate");
   s.number("min_lr", &c.min_lr, at_least(0),
            "learning rate at the end of the decay; unless given, a tenth of lr");
