@@ -44,4 +44,5 @@ done
 export_mpi_defaults
 # Two threads see every parallel path, and tests of several ranks share the cores with others.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-ctest --test-dir "$dir" --output-on-failure --no-tests=error -j "$(nproc)" "${ctest_options[@]}"
+# One more test than cores: those that start ranks or kill them wait most of the time.
+ctest --test-dir "$dir" --output-on-failure --no-tests=error -j $(($(nproc) + 1)) "${ctest_options[@]}"

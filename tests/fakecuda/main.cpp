@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "tests/fakecuda/work.h"
 #include "tests/simt/schedules.h"
@@ -33,7 +34,9 @@ class Conditions : public ::testing::EmptyTestEventListener {
 }  // namespace
 
 int main(int argc, char** argv) {
-  GTEST_FLAG_SET(repeat, static_cast<int>(simt::all_schedules().size()));
+  if (!std::getenv("GTEST_REPEAT")) {
+    GTEST_FLAG_SET(repeat, static_cast<int>(simt::all_schedules().size()));
+  }
   ::testing::InitGoogleTest(&argc, argv);  // --gtest_repeat=1 for a quick look
   ::testing::UnitTest::GetInstance()->listeners().Append(new Conditions);
   return RUN_ALL_TESTS();

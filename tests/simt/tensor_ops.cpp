@@ -2,6 +2,7 @@
 // the PTX ISA; fragment_test.cpp checks it against a second, independent statement of the same.
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "tests/simt/engine.h"
 
@@ -23,10 +24,9 @@ struct Fragments {  // of one lane
 };
 static_assert(sizeof(Fragments) <= sizeof(Thread::in));
 
-Fragments fragments_of(const Thread* thread) {
-  Fragments f;
-  std::memcpy(&f, thread->in, sizeof f);
-  return f;
+// In place: a copy would wait for each of the stores before it.
+const Fragments& fragments_of(const Thread* thread) {
+  return *std::launder(reinterpret_cast<const Fragments*>(thread->in));
 }
 
 typedef float Row __attribute__((vector_size(32)));  // one row of the 16 x 8 result
@@ -36,7 +36,7 @@ template <int K>
 void multiply(Warp& warp, const float (&a)[16][K], const Row (&b)[K]) {
   Row c[16];
   for (int lane = 0; lane < 32; ++lane) {
-    const Fragments f = fragments_of(warp.lanes[lane]);
+    const Fragments& f = fragments_of(warp.lanes[lane]);
     const int row = lane / 4, column = lane % 4 * 2;
     c[row][column] = f.c[0];
     c[row][column + 1] = f.c[1];
@@ -67,7 +67,7 @@ void multiply_bf16(Warp& warp, unsigned, const void*) {
   float a[16][16];
   Row b[16];
   for (int lane = 0; lane < 32; ++lane) {
-    const Fragments f = fragments_of(warp.lanes[lane]);
+    const Fragments& f = fragments_of(warp.lanes[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;
     for (int i = 0; i < 4; ++i) {  // a0: rows 0-7, a1: rows 8-15, a2, a3: the same of columns 8-15
       const int row = group + i % 2 * 8, column = pair + i / 2 * 8;
@@ -87,7 +87,7 @@ void multiply_tf32(Warp& warp, unsigned, const void*) {
   float a[16][8];
   Row b[8];
   for (int lane = 0; lane < 32; ++lane) {
-    const Fragments f = fragments_of(warp.lanes[lane]);
+    const Fragments& f = fragments_of(warp.lanes[lane]);
     const int group = lane / 4, column = lane % 4;
     for (int i = 0; i < 4; ++i) a[group + i % 2 * 8][column + i / 2 * 4] = as_tf32(f.a[i]);
     for (int i = 0; i < 2; ++i) b[column + i * 4][group] = as_tf32(f.b[i]);
@@ -96,12 +96,11 @@ void multiply_tf32(Warp& warp, unsigned, const void*) {
 }
 
 void mma(float* d, const uint32_t* a, const uint32_t* b, Complete complete, Where where) {
-  Fragments f;
-  std::memcpy(f.a, a, sizeof f.a);
-  std::memcpy(f.b, b, sizeof f.b);
-  std::memcpy(f.c, d, sizeof f.c);
   Thread* thread = current;
-  std::memcpy(thread->in, &f, sizeof f);
+  auto* f = new (thread->in) Fragments;
+  for (int i = 0; i < 4; ++i) f->a[i] = a[i];
+  for (int i = 0; i < 2; ++i) f->b[i] = b[i];
+  for (int i = 0; i < 4; ++i) f->c[i] = d[i];
   collective(kWholeWarp, Op::mma, complete, nullptr, where);
   std::memcpy(d, thread->out, 4 * sizeof(float));
 }
