@@ -23,9 +23,15 @@ Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, c
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     float* s = state ? state->data<float>() : nullptr;
-    ddts_forward(exec, o.data<T>(), s, q.value.data<T>(), k.value.data<T>(), v.value.data<T>(),
-                 g.value.data<float>(), static_cast<const float*>(s),
-                 starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+    ddts_forward<T>(exec, {.dims = dims,
+                           .q = q.value.data<T>(),
+                           .k = k.value.data<T>(),
+                           .v = v.value.data<T>(),
+                           .g = g.value.data<float>(),
+                           .state_in = s,
+                           .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                           .o = o.data<T>(),
+                           .state_out = s});
   });
 
   Var result = make_output(ctx, o);
@@ -34,11 +40,17 @@ Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, c
     Tensor dq = empty_like(q.value), dk = empty_like(k.value), dv = empty_like(v.value),
            dg = empty_like(g.value);
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      ddts_backward(exec, dq.data<T>(), dk.data<T>(), dv.data<T>(), dg.data<float>(),
-                    static_cast<float*>(nullptr), std::as_const(dy[0]).data<T>(),
-                    static_cast<const float*>(nullptr), q.value.data<T>(), k.value.data<T>(),
-                    v.value.data<T>(), g.value.data<float>(), static_cast<const float*>(nullptr),
-                    starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+      ddts_backward<T>(exec, {.dims = dims,
+                              .q = q.value.data<T>(),
+                              .k = k.value.data<T>(),
+                              .v = v.value.data<T>(),
+                              .g = g.value.data<float>(),
+                              .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                              .d_o = dy[0].data<T>(),
+                              .dq = dq.data<T>(),
+                              .dk = dk.data<T>(),
+                              .dv = dv.data<T>(),
+                              .dg = dg.data<float>()});
     });
     q.slot->add(inner, dq);
     k.slot->add(inner, dk);

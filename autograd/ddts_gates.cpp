@@ -19,8 +19,13 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
   const Op op{"ddts_gates", {0, moved}, {0, moved + bytes_of(qk.value, gates.value)}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    ddts_gates_forward(exec, q.data<T>(), k.data<T>(), g.data<float>(), qk.value.data<T>(),
-                       gates.value.data<T>(), bias.value.data<float>(), dims);
+    ddts_gates_forward<T>(exec, {.dims = dims,
+                                 .qk = qk.value.data<T>(),
+                                 .gates = gates.value.data<T>(),
+                                 .bias = bias.value.data<float>(),
+                                 .q = q.data<T>(),
+                                 .k = k.data<T>(),
+                                 .g = g.data<float>()});
   });
 
   DdtsOperands result{make_output(ctx, q), make_output(ctx, k), make_output(ctx, g)};
@@ -32,10 +37,16 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "ddts_gates: the bias needs a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      ddts_gates_backward(exec, dqk.data<T>(), dgates.data<T>(), dbias.tensor.data<float>(),
-                          std::as_const(dy[0]).data<T>(), std::as_const(dy[1]).data<T>(),
-                          std::as_const(dy[2]).data<float>(), qk.value.data<T>(),
-                          gates.value.data<T>(), bias.value.data<float>(), dims);
+      ddts_gates_backward<T>(exec, {.dims = dims,
+                                    .qk = qk.value.data<T>(),
+                                    .gates = gates.value.data<T>(),
+                                    .bias = bias.value.data<float>(),
+                                    .dq = dy[0].data<T>(),
+                                    .dk = dy[1].data<T>(),
+                                    .dg = dy[2].data<float>(),
+                                    .dqk = dqk.data<T>(),
+                                    .dgates = dgates.data<T>(),
+                                    .dbias = dbias.tensor.data<float>()});
     });
     qk.slot->add(inner, dqk);
     gates.slot->add(inner, dgates);

@@ -37,8 +37,12 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
   const Op op{"sigmoid_gate", {0, 3 * bytes_of(y)}, {0, 5 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    sigmoid_gate_forward(exec, y.data<T>(), z.value.data<T>(), bias.value.data<float>(),
-                         x.value.data<T>(), rows, dim);
+    sigmoid_gate_forward<T>(exec, {.rows = rows,
+                                   .dim = dim,
+                                   .z = z.value.data<T>(),
+                                   .x = x.value.data<T>(),
+                                   .bias = bias.value.data<float>(),
+                                   .y = y.data<T>()});
   });
 
   Var result = make_output(ctx, y);
@@ -48,9 +52,15 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "sigmoid_gate: the bias needs a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      sigmoid_gate_backward(exec, dz.data<T>(), dbias.tensor.data<float>(), dx.data<T>(),
-                            std::as_const(dy[0]).data<T>(), z.value.data<T>(),
-                            bias.value.data<float>(), x.value.data<T>(), rows, dim);
+      sigmoid_gate_backward<T>(exec, {.rows = rows,
+                                      .dim = dim,
+                                      .z = z.value.data<T>(),
+                                      .x = x.value.data<T>(),
+                                      .bias = bias.value.data<float>(),
+                                      .dy = dy[0].data<T>(),
+                                      .dz = dz.data<T>(),
+                                      .dx = dx.data<T>(),
+                                      .dbias = dbias.tensor.data<float>()});
     });
     z.slot->add(inner, dz);
     x.slot->add(inner, dx);

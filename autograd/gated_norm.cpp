@@ -18,9 +18,14 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
   const Op op{"gated_norm", {0, 4 * bytes_of(y) + bytes_of(rstd)}, {0, 7 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    gated_norm_forward(exec, y.data<T>(), rstd.data<float>(), o.value.data<T>(), c.value.data<T>(),
-                       skip_weight.value.data<float>(), gate.value.data<T>(), w.value.data<float>(),
-                       dims);
+    gated_norm_forward<T>(exec, {.dims = dims,
+                                 .o = o.value.data<T>(),
+                                 .c = c.value.data<T>(),
+                                 .skip_weight = skip_weight.value.data<float>(),
+                                 .gate = gate.value.data<T>(),
+                                 .w = w.value.data<float>(),
+                                 .y = y.data<T>(),
+                                 .rstd = rstd.data<float>()});
   });
 
   Var result = make_output(ctx, y);
@@ -32,10 +37,19 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
     GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
     CHECK(dskip.beta == 1 && dw.beta == 1, "gated_norm: the weights need a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      gated_norm_backward(exec, d_o.data<T>(), dc.data<T>(), dskip.tensor.data<float>(),
-                          dgate.data<T>(), dw.tensor.data<float>(), std::as_const(dy[0]).data<T>(),
-                          o.value.data<T>(), c.value.data<T>(), skip_weight.value.data<float>(),
-                          gate.value.data<T>(), w.value.data<float>(), rstd.data<float>(), dims);
+      gated_norm_backward<T>(exec, {.dims = dims,
+                                    .o = o.value.data<T>(),
+                                    .c = c.value.data<T>(),
+                                    .skip_weight = skip_weight.value.data<float>(),
+                                    .gate = gate.value.data<T>(),
+                                    .w = w.value.data<float>(),
+                                    .rstd = rstd.data<float>(),
+                                    .dy = dy[0].data<T>(),
+                                    .d_o = d_o.data<T>(),
+                                    .dc = dc.data<T>(),
+                                    .dgate = dgate.data<T>(),
+                                    .dskip_weight = dskip.tensor.data<float>(),
+                                    .dw = dw.tensor.data<float>()});
     });
     o.slot->add(inner, d_o);
     c.slot->add(inner, dc);

@@ -18,16 +18,24 @@ Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets
                              ctx.tape ? Profile::Phase::forward_backward : Profile::Phase::forward);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     if (!ctx.tape) {
-      head_loss_forward(exec, losses.data<float>(), x.value.data<T>(), w.value.data<T>(),
-                        targets.data<int32_t>(), dims);
+      head_loss_forward<T>(exec, {.dims = dims,
+                                  .x = x.value.data<T>(),
+                                  .w = w.value.data<T>(),
+                                  .targets = targets.data<int32_t>(),
+                                  .losses = losses.data<float>()});
       return;
     }
     Tensor dx = empty_like(x.value);
     GradSlot::Target dw = w.slot->target(ctx, w.value.shape(), DType::f32);
     CHECK(dw.beta == 1, "head_loss: the head needs a gradient buffer");
-    head_loss_forward_backward(exec, losses.data<float>(), dx.data<T>(), dw.tensor.data<float>(),
-                               x.value.data<T>(), w.value.data<T>(), targets.data<int32_t>(), scale,
-                               dims);
+    head_loss_forward_backward<T>(exec, {.dims = dims,
+                                         .x = x.value.data<T>(),
+                                         .w = w.value.data<T>(),
+                                         .targets = targets.data<int32_t>(),
+                                         .scale = scale,
+                                         .losses = losses.data<float>(),
+                                         .dx = dx.data<T>(),
+                                         .dw = dw.tensor.data<float>()});
     x.slot->add(ctx, dx);
   });
   return losses;

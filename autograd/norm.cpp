@@ -20,9 +20,15 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
               {0, moved + (adds ? 2 : 1) * bytes_of(s)}};  // s, the gradients of y, s, x, branch
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    residual_norm_forward(exec, adds ? s.data<float>() : nullptr, y.data<T>(), rstd.data<float>(),
-                          x.value.data<float>(), adds ? branch.value.data<T>() : nullptr,
-                          w.value.data<float>(), rows, dim, eps);
+    residual_norm_forward<T>(exec, {.rows = rows,
+                                    .dim = dim,
+                                    .eps = eps,
+                                    .x = x.value.data<float>(),
+                                    .branch = adds ? branch.value.data<T>() : nullptr,
+                                    .w = w.value.data<float>(),
+                                    .s = adds ? s.data<float>() : nullptr,
+                                    .y = y.data<T>(),
+                                    .rstd = rstd.data<float>()});
   });
 
   ResidualNorm result{adds ? make_output(ctx, s) : x, make_output(ctx, y)};
@@ -42,11 +48,17 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
     Tensor dbranch =
         branch_slot ? Tensor::empty(s.shape(), inner.compute, inner.device()) : Tensor{};
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      residual_norm_backward(
-          exec, dx.tensor.data<float>(), branch_slot ? dbranch.data<T>() : nullptr,
-          dw.tensor.data<float>(), std::as_const(dy[0]).data<T>(),
-          ds.defined() ? std::as_const(ds).data<float>() : nullptr, s.data<float>(),
-          w.value.data<float>(), rstd.data<float>(), rows, dim, dx.beta);
+      residual_norm_backward<T>(exec, {.rows = rows,
+                                       .dim = dim,
+                                       .beta = dx.beta,
+                                       .s = s.data<float>(),
+                                       .w = w.value.data<float>(),
+                                       .rstd = rstd.data<float>(),
+                                       .dy = dy[0].data<T>(),
+                                       .ds = ds.defined() ? ds.data<float>() : nullptr,
+                                       .dx = dx.tensor.data<float>(),
+                                       .dbranch = branch_slot ? dbranch.data<T>() : nullptr,
+                                       .dw = dw.tensor.data<float>()});
     });
     if (fresh && x_slot) x_slot->add(inner, dx.tensor);
     if (branch_slot) branch_slot->add(inner, dbranch);

@@ -18,9 +18,13 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
   const Op op{"short_conv", {0, 2 * bytes_of(y)}, {0, 3 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    short_conv_forward(exec, y.data<T>(), x.value.data<T>(), weight.value.data<float>(),
-                       bias.value.data<float>(), history.defined() ? history.data<T>() : nullptr,
-                       starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+    short_conv_forward<T>(exec, {.dims = dims,
+                                 .x = x.value.data<T>(),
+                                 .weight = weight.value.data<float>(),
+                                 .bias = bias.value.data<float>(),
+                                 .history = history.defined() ? history.data<T>() : nullptr,
+                                 .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                                 .y = y.data<T>()});
   });
 
   Var result = make_output(ctx, y);
@@ -32,12 +36,16 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dweight.beta == 1 && dbias.beta == 1, "short_conv: the weights need a gradient buffer");
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      short_conv_backward(exec, dx.data<T>(), dweight.tensor.data<float>(),
-                          dbias.tensor.data<float>(), static_cast<T*>(nullptr),
-                          std::as_const(dy[0]).data<T>(), x.value.data<T>(),
-                          weight.value.data<float>(), bias.value.data<float>(),
-                          history.defined() ? history.data<T>() : nullptr,
-                          starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+      short_conv_backward<T>(exec, {.dims = dims,
+                                    .x = x.value.data<T>(),
+                                    .weight = weight.value.data<float>(),
+                                    .bias = bias.value.data<float>(),
+                                    .history = history.defined() ? history.data<T>() : nullptr,
+                                    .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                                    .dy = dy[0].data<T>(),
+                                    .dx = dx.data<T>(),
+                                    .dweight = dweight.tensor.data<float>(),
+                                    .dbias = dbias.tensor.data<float>()});
     });
     x.slot->add(inner, dx);
   };

@@ -29,8 +29,13 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
   const Op op{"ska", {flops, moved}, {2 * flops, 2 * moved}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    ska_forward(exec, o.data<T>(), lse.data<float>(), q.value.data<T>(), k.value.data<T>(),
-                v.value.data<T>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+    ska_forward<T>(exec, {.dims = dims,
+                          .q = q.value.data<T>(),
+                          .k = k.value.data<T>(),
+                          .v = v.value.data<T>(),
+                          .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                          .o = o.data<T>(),
+                          .lse = lse.data<float>()});
   });
 
   Var result = make_output(ctx, o);
@@ -38,9 +43,17 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
   const auto backward = [q, k, v, o, lse, starts, dims](Context& inner, std::span<Tensor> dy) {
     Tensor dq = empty_like(q.value), dk = empty_like(k.value), dv = empty_like(v.value);
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      ska_backward(exec, dq.data<T>(), dk.data<T>(), dv.data<T>(), std::as_const(dy[0]).data<T>(),
-                   q.value.data<T>(), k.value.data<T>(), v.value.data<T>(), o.data<T>(),
-                   lse.data<float>(), starts.defined() ? starts.data<int32_t>() : nullptr, dims);
+      ska_backward<T>(exec, {.dims = dims,
+                             .q = q.value.data<T>(),
+                             .k = k.value.data<T>(),
+                             .v = v.value.data<T>(),
+                             .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                             .o = o.data<T>(),
+                             .lse = lse.data<float>(),
+                             .d_o = dy[0].data<T>(),
+                             .dq = dq.data<T>(),
+                             .dk = dk.data<T>(),
+                             .dv = dv.data<T>()});
     });
     q.slot->add(inner, dq);
     k.slot->add(inner, dk);

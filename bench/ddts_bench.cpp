@@ -40,8 +40,12 @@ void suite() {
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{p.flop(2.5, 0.5), [=]() mutable {
-                            ddts_forward<T>(exec, p.o.data(), nullptr, p.q.data(), p.k.data(),
-                                            p.v.data(), p.g.data(), nullptr, nullptr, p.dims);
+                            ddts_forward<T>(exec, {.dims = p.dims,
+                                                   .q = p.q.data(),
+                                                   .k = p.k.data(),
+                                                   .v = p.v.data(),
+                                                   .g = p.g.data(),
+                                                   .o = p.o.data()});
                           }};
             });
   // S, dS, scores^T d_o (half), k dS, d_o v^T (half), d_o S^T, v dS^T; scores, dq, dk (halves).
@@ -51,9 +55,16 @@ void suite() {
               const auto dq = filled<T>(p.keys), dk = filled<T>(p.keys), dv = filled<T>(p.values);
               const auto dg = filled<float>(p.keys);
               return Work{p.flop(6, 1.5), [=]() mutable {
-                            ddts_backward<T>(exec, dq.data(), dk.data(), dv.data(), dg.data(),
-                                             nullptr, p.o.data(), nullptr, p.q.data(), p.k.data(),
-                                             p.v.data(), p.g.data(), nullptr, nullptr, p.dims);
+                            ddts_backward<T>(exec, {.dims = p.dims,
+                                                    .q = p.q.data(),
+                                                    .k = p.k.data(),
+                                                    .v = p.v.data(),
+                                                    .g = p.g.data(),
+                                                    .d_o = p.o.data(),
+                                                    .dq = dq.data(),
+                                                    .dk = dk.data(),
+                                                    .dv = dv.data(),
+                                                    .dg = dg.data()});
                           }};
             });
 }

@@ -29,9 +29,13 @@ void suite() {
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{static_cast<double>(p.n) * (6 * sizeof(T) + 4), [=]() mutable {
-                            ddts_gates_forward<T>(exec, p.q.data(), p.k.data(), p.g.data(),
-                                                  p.qk.data(), p.gates.data(), p.bias.data(),
-                                                  p.dims);
+                            ddts_gates_forward<T>(exec, {.dims = p.dims,
+                                                         .qk = p.qk.data(),
+                                                         .gates = p.gates.data(),
+                                                         .bias = p.bias.data(),
+                                                         .q = p.q.data(),
+                                                         .k = p.k.data(),
+                                                         .g = p.g.data()});
                           }};
             });
   add_types("ddts_gates_backward", Limit::kBandwidth,
@@ -40,9 +44,16 @@ void suite() {
               const auto dqk = filled<T>(2 * p.n), dgates = filled<T>(2 * p.n);
               const auto dbias = filled<float>(2 * kMemory);
               return Work{static_cast<double>(p.n) * (9 * sizeof(T) + 4), [=]() mutable {
-                            ddts_gates_backward<T>(exec, dqk.data(), dgates.data(), dbias.data(),
-                                                   p.q.data(), p.k.data(), p.g.data(), p.qk.data(),
-                                                   p.gates.data(), p.bias.data(), p.dims);
+                            ddts_gates_backward<T>(exec, {.dims = p.dims,
+                                                          .qk = p.qk.data(),
+                                                          .gates = p.gates.data(),
+                                                          .bias = p.bias.data(),
+                                                          .dq = p.q.data(),
+                                                          .dk = p.k.data(),
+                                                          .dg = p.g.data(),
+                                                          .dqk = dqk.data(),
+                                                          .dgates = dgates.data(),
+                                                          .dbias = dbias.data()});
                           }};
             });
 }

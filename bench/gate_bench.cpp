@@ -31,8 +31,12 @@ void suite() {
               const auto x = normal<T>(n, 1), z = normal<T>(n, 2), y = filled<T>(n);
               const auto bias = normal<float>(dim, 3);
               return Work{3.0 * sizeof(T) * static_cast<double>(n), [=]() mutable {
-                            sigmoid_gate_forward<T>(exec, y.data(), z.data(), bias.data(), x.data(),
-                                                    rows, dim);
+                            sigmoid_gate_forward<T>(exec, {.rows = rows,
+                                                           .dim = dim,
+                                                           .z = z.data(),
+                                                           .x = x.data(),
+                                                           .bias = bias.data(),
+                                                           .y = y.data()});
                           }};
             });
   add_types("sigmoid_gate_backward", Limit::kBandwidth,
@@ -42,9 +46,15 @@ void suite() {
               const auto dx = filled<T>(n), dz = filled<T>(n);
               const auto bias = normal<float>(dim, 4), dbias = filled<float>(dim);
               return Work{5.0 * sizeof(T) * static_cast<double>(n), [=]() mutable {
-                            sigmoid_gate_backward<T>(exec, dz.data(), dbias.data(), dx.data(),
-                                                     dy.data(), z.data(), bias.data(), x.data(),
-                                                     rows, dim);
+                            sigmoid_gate_backward<T>(exec, {.rows = rows,
+                                                            .dim = dim,
+                                                            .z = z.data(),
+                                                            .x = x.data(),
+                                                            .bias = bias.data(),
+                                                            .dy = dy.data(),
+                                                            .dz = dz.data(),
+                                                            .dx = dx.data(),
+                                                            .dbias = dbias.data()});
                           }};
             });
 }

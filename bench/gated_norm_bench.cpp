@@ -30,9 +30,14 @@ void suite() {
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{4.0 * sizeof(T) * static_cast<double>(p.n), [=]() mutable {
-                            gated_norm_forward<T>(exec, p.y.data(), p.rstd.data(), p.o.data(),
-                                                  p.c.data(), p.skip_weight.data(), p.gate.data(),
-                                                  p.w.data(), p.dims);
+                            gated_norm_forward<T>(exec, {.dims = p.dims,
+                                                         .o = p.o.data(),
+                                                         .c = p.c.data(),
+                                                         .skip_weight = p.skip_weight.data(),
+                                                         .gate = p.gate.data(),
+                                                         .w = p.w.data(),
+                                                         .y = p.y.data(),
+                                                         .rstd = p.rstd.data()});
                           }};
             });
   add_types("gated_norm_backward", Limit::kBandwidth,
@@ -41,10 +46,19 @@ void suite() {
               const auto d_o = filled<T>(p.n), dc = filled<T>(p.n), dgate = filled<T>(p.n);
               const auto dskip = filled<float>(p.dims.dim), dw = filled<float>(p.dims.dim);
               return Work{7.0 * sizeof(T) * static_cast<double>(p.n), [=]() mutable {
-                            gated_norm_backward<T>(exec, d_o.data(), dc.data(), dskip.data(),
-                                                   dgate.data(), dw.data(), p.y.data(), p.o.data(),
-                                                   p.c.data(), p.skip_weight.data(), p.gate.data(),
-                                                   p.w.data(), p.rstd.data(), p.dims);
+                            gated_norm_backward<T>(exec, {.dims = p.dims,
+                                                          .o = p.o.data(),
+                                                          .c = p.c.data(),
+                                                          .skip_weight = p.skip_weight.data(),
+                                                          .gate = p.gate.data(),
+                                                          .w = p.w.data(),
+                                                          .rstd = p.rstd.data(),
+                                                          .dy = p.y.data(),
+                                                          .d_o = d_o.data(),
+                                                          .dc = dc.data(),
+                                                          .dgate = dgate.data(),
+                                                          .dskip_weight = dskip.data(),
+                                                          .dw = dw.data()});
                           }};
             });
 }

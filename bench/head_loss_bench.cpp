@@ -36,17 +36,25 @@ void suite() {
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{p.product(), [=]() mutable {
-                            head_loss_forward<T>(exec, p.losses.data(), p.x.data(), p.w.data(),
-                                                 p.targets.data(), p.dims);
+                            head_loss_forward<T>(exec, {.dims = p.dims,
+                                                        .x = p.x.data(),
+                                                        .w = p.w.data(),
+                                                        .targets = p.targets.data(),
+                                                        .losses = p.losses.data()});
                           }};
             });
   add_types("head_loss_forward_backward", Limit::kProduct,
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{3 * p.product(), [=]() mutable {
-                            head_loss_forward_backward<T>(exec, p.losses.data(), p.dx.data(),
-                                                          p.dw.data(), p.x.data(), p.w.data(),
-                                                          p.targets.data(), 1e-3f, p.dims);
+                            head_loss_forward_backward<T>(exec, {.dims = p.dims,
+                                                                 .x = p.x.data(),
+                                                                 .w = p.w.data(),
+                                                                 .targets = p.targets.data(),
+                                                                 .scale = 1e-3f,
+                                                                 .losses = p.losses.data(),
+                                                                 .dx = p.dx.data(),
+                                                                 .dw = p.dw.data()});
                           }};
             });
   add_types("cross_entropy", Limit::kBandwidth,

@@ -32,10 +32,16 @@ void suite() {
                 const Problem<T> p(shape);
                 const double bytes = branch ? 8 + 2 * sizeof(T) : 4 + sizeof(T);
                 return Work{bytes * static_cast<double>(p.n), [=]() mutable {
-                              residual_norm_forward<T>(exec, branch ? p.s.data() : nullptr,
-                                                       p.y.data(), p.rstd.data(), p.x.data(),
-                                                       branch ? p.branch.data() : nullptr,
-                                                       p.w.data(), p.rows, p.dim, 1e-5f);
+                              residual_norm_forward<T>(
+                                  exec, {.rows = p.rows,
+                                         .dim = p.dim,
+                                         .eps = 1e-5f,
+                                         .x = p.x.data(),
+                                         .branch = branch ? p.branch.data() : nullptr,
+                                         .w = p.w.data(),
+                                         .s = branch ? p.s.data() : nullptr,
+                                         .y = p.y.data(),
+                                         .rstd = p.rstd.data()});
                             }};
               });
   add_types("residual_norm_backward", Limit::kBandwidth,
@@ -43,9 +49,17 @@ void suite() {
               const Problem<T> p(shape);
               const auto dx = filled<float>(p.n), dw = filled<float>(p.dim);
               return Work{(12.0 + 2 * sizeof(T)) * static_cast<double>(p.n), [=]() mutable {
-                            residual_norm_backward<T>(
-                                exec, dx.data(), p.branch.data(), dw.data(), p.y.data(), p.x.data(),
-                                p.s.data(), p.w.data(), p.rstd.data(), p.rows, p.dim, 0.0f);
+                            residual_norm_backward<T>(exec, {.rows = p.rows,
+                                                             .dim = p.dim,
+                                                             .beta = 0,
+                                                             .s = p.s.data(),
+                                                             .w = p.w.data(),
+                                                             .rstd = p.rstd.data(),
+                                                             .dy = p.y.data(),
+                                                             .ds = p.x.data(),
+                                                             .dx = dx.data(),
+                                                             .dbranch = p.branch.data(),
+                                                             .dw = dw.data()});
                           }};
             });
 }

@@ -27,8 +27,11 @@ void suite() {
             []<class T>(std::type_identity<T>, const Shape& shape, Cpu exec) {
               const Problem<T> p(shape);
               return Work{2.0 * sizeof(T) * static_cast<double>(p.n), [=]() mutable {
-                            short_conv_forward<T>(exec, p.y.data(), p.x.data(), p.weight.data(),
-                                                  p.bias.data(), nullptr, nullptr, p.dims);
+                            short_conv_forward<T>(exec, {.dims = p.dims,
+                                                         .x = p.x.data(),
+                                                         .weight = p.weight.data(),
+                                                         .bias = p.bias.data(),
+                                                         .y = p.y.data()});
                           }};
             });
   add_types("short_conv_backward", Limit::kBandwidth,
@@ -37,9 +40,14 @@ void suite() {
               const auto dy = normal<T>(p.n, 4);
               const auto dweight = filled<float>(4 * p.dims.D), dbias = filled<float>(p.dims.D);
               return Work{3.0 * sizeof(T) * static_cast<double>(p.n), [=]() mutable {
-                            short_conv_backward<T>(exec, p.y.data(), dweight.data(), dbias.data(),
-                                                   nullptr, dy.data(), p.x.data(), p.weight.data(),
-                                                   p.bias.data(), nullptr, nullptr, p.dims);
+                            short_conv_backward<T>(exec, {.dims = p.dims,
+                                                          .x = p.x.data(),
+                                                          .weight = p.weight.data(),
+                                                          .bias = p.bias.data(),
+                                                          .dy = dy.data(),
+                                                          .dx = p.y.data(),
+                                                          .dweight = dweight.data(),
+                                                          .dbias = dbias.data()});
                           }};
             });
 }

@@ -36,7 +36,12 @@ struct Problem {
     return 2 * pairs * static_cast<double>(dims.B * dims.H * dims.D);
   }
   void forward(Cpu& exec) const {
-    ska_forward<T>(exec, o.data(), lse.data(), q.data(), k.data(), v.data(), nullptr, dims);
+    ska_forward<T>(exec, {.dims = dims,
+                          .q = q.data(),
+                          .k = k.data(),
+                          .v = v.data(),
+                          .o = o.data(),
+                          .lse = lse.data()});
   }
 };
 
@@ -61,9 +66,16 @@ void suite() {
         const auto d_o = normal<T>(p.n, 5), dq = filled<T>(p.n), dv = filled<T>(p.n),
                    dk = filled<T>(p.keys);
         return Work{5 * p.product(), [=]() mutable {
-                      ska_backward<T>(exec, dq.data(), dk.data(), dv.data(), d_o.data(), p.q.data(),
-                                      p.k.data(), p.v.data(), p.o.data(), p.lse.data(), nullptr,
-                                      p.dims);
+                      ska_backward<T>(exec, {.dims = p.dims,
+                                             .q = p.q.data(),
+                                             .k = p.k.data(),
+                                             .v = p.v.data(),
+                                             .o = p.o.data(),
+                                             .lse = p.lse.data(),
+                                             .d_o = d_o.data(),
+                                             .dq = dq.data(),
+                                             .dk = dk.data(),
+                                             .dv = dv.data()});
                     }};
       },
       kShapes);

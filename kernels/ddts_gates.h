@@ -14,26 +14,38 @@ struct DdtsGatesDims {
 // Data-dependent tempered selection (arXiv:2410.06577, section 3.2):
 //   sel = softplus(gates[:, :m] + bias[:m]);  tau = sigmoid(gates[:, m:] + bias[m:])
 //   q = qk[:, :m];  k = qk[:, m:] / max(|qk[:, m:]|_2, key_norm_eps) * sel^tau;  g = -sel * tau
-//   (natural log decay, <= 0) qk, gates (rows, 2m) in T; bias (2m) f32 or null; q, k (rows, m) in
-//   T; g (rows, m) f32.
+template <class T>
+struct DdtsGatesForwardArgs {
+  DdtsGatesDims dims;
+  const T *qk, *gates;          // (rows, 2m)
+  const float* bias = nullptr;  // (2m); null: zeros
+
+  T *q, *k;  // (rows, m)
+  float* g;  // (rows, m), natural log of the decay, <= 0
+};
+
 // Any gate is fine, infinities included: sel^tau is exp(tau * log sel) with log sel taken from the
 // gate, not from a sel that has underflowed, so k goes to 0 no sooner than the power itself does.
 template <class T>
-void ddts_gates_forward(Cpu&, T* q, T* k, float* g, const T* qk, const T* gates, const float* bias,
-                        DdtsGatesDims dims);
+void ddts_gates_forward(Cpu&, const DdtsGatesForwardArgs<T>& args);
 template <class T>
-void ddts_gates_forward(Cuda&, T* q, T* k, float* g, const T* qk, const T* gates, const float* bias,
-                        DdtsGatesDims dims);
+void ddts_gates_forward(Cuda&, const DdtsGatesForwardArgs<T>& args);
 
-// dqk, dgates (rows, 2m) in T are overwritten; dbias (2m) f32 is added to in a fixed order (null
-// when bias is).
 template <class T>
-void ddts_gates_backward(Cpu&, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
-                         const float* dg, const T* qk, const T* gates, const float* bias,
-                         DdtsGatesDims dims);
+struct DdtsGatesBackwardArgs {
+  DdtsGatesDims dims;
+  const T *qk, *gates;
+  const float* bias = nullptr;
+  const T *dq, *dk;  // (rows, m)
+  const float* dg;   // (rows, m)
+
+  T *dqk, *dgates;         // (rows, 2m), overwritten
+  float* dbias = nullptr;  // (2m), added to in a fixed order; null when bias is
+};
+
 template <class T>
-void ddts_gates_backward(Cuda&, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
-                         const float* dg, const T* qk, const T* gates, const float* bias,
-                         DdtsGatesDims dims);
+void ddts_gates_backward(Cpu&, const DdtsGatesBackwardArgs<T>& args);
+template <class T>
+void ddts_gates_backward(Cuda&, const DdtsGatesBackwardArgs<T>& args);
 
 }  // namespace rodimus

@@ -16,19 +16,35 @@ void swiglu_backward(Cpu&, T* du, T* dz, const T* dy, const T* u, const T* z, in
 template <class T>
 void swiglu_backward(Cuda&, T* du, T* dz, const T* dy, const T* u, const T* z, int64_t n);
 
-// y = sigmoid(z + bias) * x:  z, x, y (rows, dim) in T; bias (dim) f32.
+// y = sigmoid(z + bias) * x.
 template <class T>
-void sigmoid_gate_forward(Cpu&, T* y, const T* z, const float* bias, const T* x, int64_t rows,
-                          int64_t dim);
+struct SigmoidGateForwardArgs {
+  int64_t rows, dim;
+  const T *z, *x;     // (rows, dim)
+  const float* bias;  // (dim)
+
+  T* y;  // (rows, dim)
+};
+
 template <class T>
-void sigmoid_gate_forward(Cuda&, T* y, const T* z, const float* bias, const T* x, int64_t rows,
-                          int64_t dim);
-// dz, dx overwritten; dbias added to in a fixed order of rows.
+void sigmoid_gate_forward(Cpu&, const SigmoidGateForwardArgs<T>& args);
 template <class T>
-void sigmoid_gate_backward(Cpu&, T* dz, float* dbias, T* dx, const T* dy, const T* z,
-                           const float* bias, const T* x, int64_t rows, int64_t dim);
+void sigmoid_gate_forward(Cuda&, const SigmoidGateForwardArgs<T>& args);
+
 template <class T>
-void sigmoid_gate_backward(Cuda&, T* dz, float* dbias, T* dx, const T* dy, const T* z,
-                           const float* bias, const T* x, int64_t rows, int64_t dim);
+struct SigmoidGateBackwardArgs {
+  int64_t rows, dim;
+  const T *z, *x;
+  const float* bias;
+  const T* dy;  // (rows, dim)
+
+  T *dz, *dx;    // (rows, dim), overwritten
+  float* dbias;  // (dim), added to in a fixed order of rows
+};
+
+template <class T>
+void sigmoid_gate_backward(Cpu&, const SigmoidGateBackwardArgs<T>& args);
+template <class T>
+void sigmoid_gate_backward(Cuda&, const SigmoidGateBackwardArgs<T>& args);
 
 }  // namespace rodimus

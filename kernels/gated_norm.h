@@ -11,25 +11,48 @@ struct GatedNormDims {
 };
 
 // u = (o + skip_weight * c) * silu(gate);  rstd = 1 / sqrt(mean(u^2) + eps);  y = u * rstd * w.
-//   o, c, gate, y (rows, dim) in T; skip_weight, w (dim) f32; rstd (rows) f32.
-// c and skip_weight may both be null: u = o * silu(gate).   Rodimus paper, arXiv:2410.06577,
-// section 4.
+// (arXiv:2410.06577, section 4) c and skip_weight may both be null: u = o * silu(gate).
 template <class T>
-void gated_norm_forward(Cpu&, T* y, float* rstd, const T* o, const T* c, const float* skip_weight,
-                        const T* gate, const float* w, GatedNormDims dims);
-template <class T>
-void gated_norm_forward(Cuda&, T* y, float* rstd, const T* o, const T* c, const float* skip_weight,
-                        const T* gate, const float* w, GatedNormDims dims);
+struct GatedNormForwardArgs {
+  GatedNormDims dims;
+  const T* o;                          // (rows, dim)
+  const T* c = nullptr;                // (rows, dim)
+  const float* skip_weight = nullptr;  // (dim)
+  const T* gate;                       // (rows, dim)
+  const float* w;                      // (dim)
 
-// Gradients; u is recomputed. d_o, dc, dgate are overwritten, dskip_weight and dw are added to
-// (fixed order of rows). dc and dskip_weight are null exactly when c is.
+  T* y;         // (rows, dim)
+  float* rstd;  // (rows)
+};
+
 template <class T>
-void gated_norm_backward(Cpu&, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw, const T* dy,
-                         const T* o, const T* c, const float* skip_weight, const T* gate,
-                         const float* w, const float* rstd, GatedNormDims dims);
+void gated_norm_forward(Cpu&, const GatedNormForwardArgs<T>& args);
 template <class T>
-void gated_norm_backward(Cuda&, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw,
-                         const T* dy, const T* o, const T* c, const float* skip_weight,
-                         const T* gate, const float* w, const float* rstd, GatedNormDims dims);
+void gated_norm_forward(Cuda&, const GatedNormForwardArgs<T>& args);
+
+// Gradients; u is recomputed.
+template <class T>
+struct GatedNormBackwardArgs {
+  GatedNormDims dims;
+  const T* o;
+  const T* c = nullptr;
+  const float* skip_weight = nullptr;
+  const T* gate;
+  const float *w, *rstd;
+  const T* dy;  // (rows, dim)
+
+  // (rows, dim), overwritten. dc and dskip_weight are null exactly when c is.
+  T* d_o;
+  T* dc = nullptr;
+  T* dgate;
+  // (dim), added to in a fixed order of rows.
+  float* dskip_weight = nullptr;
+  float* dw;
+};
+
+template <class T>
+void gated_norm_backward(Cpu&, const GatedNormBackwardArgs<T>& args);
+template <class T>
+void gated_norm_backward(Cuda&, const GatedNormBackwardArgs<T>& args);
 
 }  // namespace rodimus

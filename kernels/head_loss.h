@@ -39,28 +39,44 @@ inline HeadLossBlock head_loss_block(Device device, const HeadLossDims& dims) {
 }
 
 // z = x w^T;  losses[r] = logsumexp(z[r]) - z[r, targets[r]], and 0 where targets[r] is
-// kIgnoreTarget.
-//   x (rows, dim), w (vocab, dim) in T; targets (rows) int32; losses (rows) f32, natural log. z in
-//   f32.
+// kIgnoreTarget. z in f32.
+template <class T>
+struct HeadLossForwardArgs {
+  HeadLossDims dims;
+  const T* x;              // (rows, dim)
+  const T* w;              // (vocab, dim)
+  const int32_t* targets;  // (rows)
+
+  float* losses;  // (rows), natural log
+};
+
 // Throws Error naming the first target outside [0, vocab).
 template <class T>
-void head_loss_forward(Cpu&, float* losses, const T* x, const T* w, const int32_t* targets,
-                       HeadLossDims dims);
+void head_loss_forward(Cpu&, const HeadLossForwardArgs<T>& args);
 template <class T>
-void head_loss_forward(Cuda&, float* losses, const T* x, const T* w, const int32_t* targets,
-                       HeadLossDims dims);
+void head_loss_forward(Cuda&, const HeadLossForwardArgs<T>& args);
 
 // The same losses and, from the same logits, the gradients of scale * sum(losses):
-//   dz = scale * (softmax(z) - onehot(target)), rounded to T;  dx (rows, dim) = dz w in T,
-//   overwritten; dw (vocab, dim) f32 += dz^T x, block after block.
+//   dz = scale * (softmax(z) - onehot(target)), rounded to T;  dx = dz w;  dw += dz^T x, block
+//   after block.
+template <class T>
+struct HeadLossBackwardArgs {
+  HeadLossDims dims;
+  const T *x, *w;
+  const int32_t* targets;
+  float scale;
+
+  float* losses;  // (rows)
+  T* dx;          // (rows, dim), overwritten
+  float* dw;      // (vocab, dim), added to
+};
+
 // Done with forward so that the logits are computed once, not twice: the loss is the root of every
 // tape, so its upstream gradient is known beforehand.
 template <class T>
-void head_loss_forward_backward(Cpu&, float* losses, T* dx, float* dw, const T* x, const T* w,
-                                const int32_t* targets, float scale, HeadLossDims dims);
+void head_loss_forward_backward(Cpu&, const HeadLossBackwardArgs<T>& args);
 template <class T>
-void head_loss_forward_backward(Cuda&, float* losses, T* dx, float* dw, const T* x, const T* w,
-                                const int32_t* targets, float scale, HeadLossDims dims);
+void head_loss_forward_backward(Cuda&, const HeadLossBackwardArgs<T>& args);
 
 // Cross-entropy of one block of logits (the inner step of the above, also the unit that goldens
 // test): losses as above; dz (rows, vocab) in T = scale * (softmax(z) - onehot), or null.

@@ -20,28 +20,29 @@ inline void check_head_loss(const HeadLossDims& dims) {
 // Calls cross_entropy(first, rows, dz, logits, ld) for rows [first, first + rows), z and dz (rows,
 // ld); dz is null where dx and dw are: losses only.
 template <class Backend, class T, class CrossEntropy>
-void head_loss_blocks(Backend& exec, T* dx, float* dw, const T* x, const T* w,
-                      const HeadLossDims& dims, const CrossEntropy& cross_entropy) {
+void head_loss_blocks(Backend& exec, const HeadLossBackwardArgs<T>& args,
+                      const CrossEntropy& cross_entropy) {
+  const HeadLossDims& dims = args.dims;
   if (dims.rows == 0) return;
   const Device device = device_of(exec);
   const HeadLossBlock block = head_loss_block(device, dims);
   const int64_t ld = block.ld;
-  const bool in_place = std::is_same_v<T, float>, backward = dx != nullptr;
+  const bool in_place = std::is_same_v<T, float>, backward = args.dx != nullptr;
   const memory::Scratch<float> logits(block.elements(), device);
   const memory::Scratch<T> gradients(backward && !in_place ? block.elements() : 0, device);
   T* dz = nullptr;
   if (backward) dz = in_place ? reinterpret_cast<T*>(logits.data()) : gradients.data();
   for (int64_t first = 0; first < dims.rows; first += block.rows) {
     const int64_t rows = std::min(block.rows, dims.rows - first);
-    const T* x_block = x + first * dims.dim;
+    const T* x_block = args.x + first * dims.dim;
     gemm(exec, {.m = rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = ld},
-         logits.data(), x_block, w, 0.0f);
+         logits.data(), x_block, args.w, 0.0f);
     cross_entropy(first, rows, dz, static_cast<const float*>(logits.data()), ld);
     if (!backward) continue;
-    gemm(exec, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, dx + first * dims.dim, dz, w,
-         0.0f);
-    gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, dw, dz,
-         x_block, 1.0f);
+    gemm(exec, {.m = rows, .n = dims.dim, .k = dims.vocab, .lda = ld}, args.dx + first * dims.dim,
+         dz, args.w, 0.0f);
+    gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, args.dw,
+         dz, x_block, 1.0f);
   }
 }
 

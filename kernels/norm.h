@@ -8,29 +8,45 @@ namespace rodimus {
 
 // s = x + branch;  rstd = 1 / sqrt(mean(s^2) + eps);  y = s * rstd * w.        (Zhang & Sennrich
 // 2019, arXiv:1910.07467)
-//   s, x (rows, dim) f32: the residual stream. branch (rows, dim), y (rows, dim) in T. rstd (rows)
-//   f32, w (dim) f32.
-// branch may be null: then s = x, and s is not written (it may be null). s may equal x (in place).
 template <class T>
-void residual_norm_forward(Cpu&, float* s, T* y, float* rstd, const float* x, const T* branch,
-                           const float* w, int64_t rows, int64_t dim, float eps);
+struct ResidualNormForwardArgs {
+  int64_t rows, dim;
+  float eps;
+  const float* x;             // (rows, dim): the residual stream
+  const T* branch = nullptr;  // (rows, dim); null: s = x, and s is not written
+  const float* w;             // (dim)
+
+  float* s = nullptr;  // (rows, dim); may be x; null when branch is
+  T* y;                // (rows, dim)
+  float* rstd;         // (rows)
+};
+
 template <class T>
-void residual_norm_forward(Cuda&, float* s, T* y, float* rstd, const float* x, const T* branch,
-                           const float* w, int64_t rows, int64_t dim, float eps);
+void residual_norm_forward(Cpu&, const ResidualNormForwardArgs<T>& args);
+template <class T>
+void residual_norm_forward(Cuda&, const ResidualNormForwardArgs<T>& args);
 
 // d = ds + d(rms_norm)(dy);  dx = beta dx + d;  dbranch = T(d);  dw += sum over rows of dy * s *
 // rstd.
-//   s is the forward sum (x itself when branch was null). ds (rows, dim) f32 is the gradient that
-//   reaches s by its other uses, or null; it may equal dx when beta is 0. dbranch may be null. beta
-//   is 0 or 1. dw (dim) f32 is added to.
+template <class T>
+struct ResidualNormBackwardArgs {
+  int64_t rows, dim;
+  float beta;      // 0 or 1
+  const float* s;  // (rows, dim): the forward sum, x itself where branch was null
+  const float *w, *rstd;
+  const T* dy;  // (rows, dim)
+  const float* ds =
+      nullptr;  // (rows, dim): what reaches s by its other uses. May be dx if beta is 0
+
+  float* dx;             // (rows, dim)
+  T* dbranch = nullptr;  // (rows, dim); null: not wanted
+  float* dw;             // (dim), added to
+};
+
 // The sum over rows runs over fixed blocks of rows, so it does not depend on the number of threads.
 template <class T>
-void residual_norm_backward(Cpu&, float* dx, T* dbranch, float* dw, const T* dy, const float* ds,
-                            const float* s, const float* w, const float* rstd, int64_t rows,
-                            int64_t dim, float beta);
+void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<T>& args);
 template <class T>
-void residual_norm_backward(Cuda&, float* dx, T* dbranch, float* dw, const T* dy, const float* ds,
-                            const float* s, const float* w, const float* rstd, int64_t rows,
-                            int64_t dim, float beta);
+void residual_norm_backward(Cuda&, const ResidualNormBackwardArgs<T>& args);
 
 }  // namespace rodimus

@@ -11,27 +11,44 @@ struct ShortConvDims {
 };
 
 // y[b,t,d] = silu(bias[d] + sum_{i=0}^{width-1} weight[d,i] * x[b, t - (width-1) + i, d])
-//   x, y (B,T,D) in T; weight (D,width) f32 (PyTorch's Conv1d (D,1,width)); bias (D) f32.
-//   history (B,width-1,D) in T: the inputs before x, oldest first; null means zeros.
-//   starts (B,T) int32 or null: position in [0,t] of the first token of the document that token t
-//   belongs to; taps before it read zeros (so do taps into history unless starts[t] is 0). Null:
-//   one document, continuing from history.
 template <class T>
-void short_conv_forward(Cpu&, T* y, const T* x, const float* weight, const float* bias,
-                        const T* history, const int32_t* starts, ShortConvDims dims);
-template <class T>
-void short_conv_forward(Cuda&, T* y, const T* x, const float* weight, const float* bias,
-                        const T* history, const int32_t* starts, ShortConvDims dims);
+struct ShortConvForwardArgs {
+  ShortConvDims dims;
+  const T* x;                  // (B,T,D)
+  const float* weight;         // (D,width): PyTorch's Conv1d (D,1,width)
+  const float* bias;           // (D)
+  const T* history = nullptr;  // (B,width-1,D): the inputs before x, oldest first; null: zeros
+  // (B,T) or null: position in [0,t] of the first token of the document that token t belongs to;
+  // taps before it read zeros (so do taps into history unless starts[t] is 0). Null: one document,
+  // continuing from history.
+  const int32_t* starts = nullptr;
 
-// dx is overwritten, dhistory (may be null) too; dweight and dbias are added to in a fixed order.
+  T* y;  // (B,T,D)
+};
+
+template <class T>
+void short_conv_forward(Cpu&, const ShortConvForwardArgs<T>& args);
+template <class T>
+void short_conv_forward(Cuda&, const ShortConvForwardArgs<T>& args);
+
 // The pre-activation is recomputed from x.
 template <class T>
-void short_conv_backward(Cpu&, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
-                         const T* x, const float* weight, const float* bias, const T* history,
-                         const int32_t* starts, ShortConvDims dims);
+struct ShortConvBackwardArgs {
+  ShortConvDims dims;
+  const T* x;
+  const float *weight, *bias;
+  const T* history = nullptr;
+  const int32_t* starts = nullptr;
+  const T* dy;  // (B,T,D)
+
+  T* dx;                   // (B,T,D), overwritten
+  T* dhistory = nullptr;   // (B,width-1,D), overwritten; null: not wanted
+  float *dweight, *dbias;  // (D,width), (D), added to in a fixed order
+};
+
 template <class T>
-void short_conv_backward(Cuda&, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
-                         const T* x, const float* weight, const float* bias, const T* history,
-                         const int32_t* starts, ShortConvDims dims);
+void short_conv_backward(Cpu&, const ShortConvBackwardArgs<T>& args);
+template <class T>
+void short_conv_backward(Cuda&, const ShortConvBackwardArgs<T>& args);
 
 }  // namespace rodimus

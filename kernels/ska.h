@@ -31,25 +31,43 @@ inline SkaDims ska_checked(SkaDims dims, bool documents) {
 }
 
 // o = softmax(q k^T / sqrt(D)) v over the visible keys; lse = log of the softmax denominator,
-// natural.
-//   q, o (B,T,H,D), k (B,Tk,Hk,D), v (B,Tk,Hv,D) in T; lse (B,H,T) f32.        (arXiv:2410.06577,
-//   section 4; tiling: arXiv:2205.14135) starts (B,T) int32 or null: key position of the first
-//   token of the query's document; earlier keys are not seen. Needs Tk == T; the CPU checks them.
+// natural.        (arXiv:2410.06577, section 4; tiling: arXiv:2205.14135)
+template <class T>
+struct SkaForwardArgs {
+  SkaDims dims;
+  const T* q;  // (B,T,H,D)
+  const T* k;  // (B,Tk,Hk,D)
+  const T* v;  // (B,Tk,Hv,D)
+  // (B,T) or null: key position of the first token of the query's document; earlier keys are not
+  // seen. Needs Tk == T; the CPU checks them.
+  const int32_t* starts = nullptr;
+
+  T* o;        // (B,T,H,D)
+  float* lse;  // (B,H,T)
+};
+
 // On the GPU D <= 256.
 template <class T>
-void ska_forward(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
-                 SkaDims dims);
+void ska_forward(Cpu&, const SkaForwardArgs<T>& args);
 template <class T>
-void ska_forward(Cuda&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
-                 SkaDims dims);
+void ska_forward(Cuda&, const SkaForwardArgs<T>& args);
 
-// dq (B,T,H,D), dk (B,Tk,Hk,D), dv (B,Tk,Hv,D) in T, overwritten. Sums over queries and heads run
-// in a fixed order that does not depend on the number of threads.
 template <class T>
-void ska_backward(Cpu&, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
-                  const T* o, const float* lse, const int32_t* starts, SkaDims dims);
+struct SkaBackwardArgs {
+  SkaDims dims;
+  const T *q, *k, *v;
+  const int32_t* starts = nullptr;
+  const T* o;
+  const float* lse;
+  const T* d_o;  // (B,T,H,D)
+
+  T *dq, *dk, *dv;  // as q, k, v; overwritten
+};
+
+// Sums over queries and heads run in a fixed order that does not depend on the number of threads.
 template <class T>
-void ska_backward(Cuda&, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
-                  const T* o, const float* lse, const int32_t* starts, SkaDims dims);
+void ska_backward(Cpu&, const SkaBackwardArgs<T>& args);
+template <class T>
+void ska_backward(Cuda&, const SkaBackwardArgs<T>& args);
 
 }  // namespace rodimus

@@ -237,9 +237,8 @@ class ChunkGradients {
 }  // namespace
 
 template <class T>
-void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, const T* d_o,
-                   const float* dstate_out, const T* q, const T* k, const T* v, const float* g,
-                   const float* state_in, const int32_t* starts, DdtsDims dims) {
+void ddts_backward(Cpu& exec, const DdtsBackwardArgs<T>& args) {
+  const DdtsDims& dims = args.dims;
   CHECK(dims.B >= 1 && dims.T >= 1 && dims.K >= 1 && dims.V >= 1, "ddts: B = ", dims.B,
         ", T = ", dims.T, ", K = ", dims.K, ", V = ", dims.V, "; every size must be at least 1");
   const Tiling tiling(dims);
@@ -248,8 +247,8 @@ void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
   const PerThread<float> chunk_workspace(exec, ChunkGradients::floats(Kp));
   parallel_tasks(exec, chunks, [&](int64_t index) {
     ChunkFactors factors(Kp, chunk_workspace.mine());
-    load_factors(factors,
-                 chunk_inputs(q, k, g, starts, dims, index / tiling.chunks, index % tiling.chunks));
+    load_factors(factors, chunk_inputs(args.q, args.k, args.g, args.starts, dims,
+                                       index / tiling.chunks, index % tiling.chunks));
     const Operands out(operands.data(), index, Kp);
     queries_from_entry(out.read, Kp, factors);
     keys_to_exit(out.write, Kp, factors);
@@ -257,8 +256,16 @@ void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
   });
 
   const Borders states(tiling, dims.B), dstates(tiling, dims.B);
-  const Walks<T> walks{v,    d_o,    state_in,        dstate_out, dstate_in,
-                       dims, tiling, operands.data(), states,     dstates};
+  const Walks<T> walks{.v = args.v,
+                       .d_o = args.d_o,
+                       .state_in = args.state_in,
+                       .dstate_out = args.dstate_out,
+                       .dstate_in = args.dstate_in,
+                       .dims = dims,
+                       .tiling = tiling,
+                       .operands = operands.data(),
+                       .states = states,
+                       .dstates = dstates};
   const int64_t per_task = blocks_per_task(exec, 2 * dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
   const PerThread<float> walk_workspace(exec, walks.workspace_floats());
@@ -276,21 +283,18 @@ void ddts_backward(Cpu& exec, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
     const int64_t b = index / tiling.chunks, chunk = index % tiling.chunks;
     const int64_t row = b * dims.T + chunk * kChunk;
     ChunkGradients gradients(Kp, chunk_workspace.mine());
-    gradients.load(chunk_inputs(q, k, g, starts, dims, b, chunk));
+    gradients.load(chunk_inputs(args.q, args.k, args.g, args.starts, dims, b, chunk));
     for (int64_t block = 0; block < tiling.blocks; ++block) {
       const int64_t column = block * kBlock, at = row * dims.V + column;
-      gradients.add_block(dv + at, v + at, d_o + at, dims.V, std::min(kBlock, dims.V - column),
-                          states.at(b, chunk, block), dstates.at(b, chunk, block));
+      gradients.add_block(args.dv + at, args.v + at, args.d_o + at, dims.V,
+                          std::min(kBlock, dims.V - column), states.at(b, chunk, block),
+                          dstates.at(b, chunk, block));
     }
-    gradients.store(dq + row * dims.K, dk + row * dims.K, dg + row * dims.K, dims.K);
+    gradients.store(args.dq + row * dims.K, args.dk + row * dims.K, args.dg + row * dims.K, dims.K);
   });
 }
 
-template void ddts_backward<float>(Cpu&, float*, float*, float*, float*, float*, const float*,
-                                   const float*, const float*, const float*, const float*,
-                                   const float*, const float*, const int32_t*, DdtsDims);
-template void ddts_backward<bf16>(Cpu&, bf16*, bf16*, bf16*, float*, float*, const bf16*,
-                                  const float*, const bf16*, const bf16*, const bf16*, const float*,
-                                  const float*, const int32_t*, DdtsDims);
+template void ddts_backward(Cpu&, const DdtsBackwardArgs<float>&);
+template void ddts_backward(Cpu&, const DdtsBackwardArgs<bf16>&);
 
 }  // namespace rodimus

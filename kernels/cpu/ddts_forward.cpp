@@ -97,10 +97,9 @@ struct Forward {
 // the other in memory, the only order in which the hardware prefetches them, and sums their part of
 // o; the parts do not depend on the number of threads.
 template <class T>
-void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
-                   const float* g, const float* state_in, DdtsDims dims) {
+void forward_token(const Cpu& exec, const DdtsForwardArgs<T>& args) {
   constexpr int64_t kParts = 8;
-  const auto [B, T1, K, V] = dims;
+  const auto [B, T1, K, V] = args.dims;
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
   const int64_t parts = std::min(kParts, K);
   const memory::Scratch<float> sums(B * parts * V);
@@ -108,11 +107,11 @@ void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T*
                                                  int64_t last) {
     std::fill_n(sum, V, 0.0f);
     for (int64_t row = b * K + first; row < b * K + last; ++row) {
-      const float key = to_f32(k[row]), query = to_f32(q[row]) * scale;
-      const simd::Vec kept = simd::exp(simd::broadcast(g[row]));
-      const float* before = state_in == nullptr ? nullptr : state_in + row * V;
-      float* after = state_out == nullptr ? nullptr : state_out + row * V;
-      simd::for_lanes(V, [=, values = v + b * V](int64_t j, auto lanes) {
+      const float key = to_f32(args.k[row]), query = to_f32(args.q[row]) * scale;
+      const simd::Vec kept = simd::exp(simd::broadcast(args.g[row]));
+      const float* before = args.state_in == nullptr ? nullptr : args.state_in + row * V;
+      float* after = args.state_out == nullptr ? nullptr : args.state_out + row * V;
+      simd::for_lanes(V, [=, values = args.v + b * V](int64_t j, auto lanes) {
         simd::Vec s = key * simd::load(values + j, lanes);
         if (before != nullptr) s = simd::multiply_add(kept, simd::load(before + j, lanes), s);
         if (after != nullptr) simd::store(after + j, s, lanes);
@@ -133,7 +132,7 @@ void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T*
         simd::Vec total{};
         for (int64_t part = 0; part < parts; ++part)
           total += simd::load(sums.data() + (b * parts + part) * V + j, lanes);
-        simd::store(o + b * V + j, total, lanes);
+        simd::store(args.o + b * V + j, total, lanes);
       });
     }
   });
@@ -142,12 +141,12 @@ void forward_token(const Cpu& exec, T* o, float* state_out, const T* q, const T*
 }  // namespace
 
 template <class T>
-void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, const T* v,
-                  const float* g, const float* state_in, const int32_t* starts, DdtsDims dims) {
+void ddts_forward(Cpu& exec, const DdtsForwardArgs<T>& args) {
+  const DdtsDims& dims = args.dims;
   CHECK(dims.B >= 1 && dims.T >= 1 && dims.K >= 1 && dims.V >= 1, "ddts: B = ", dims.B,
         ", T = ", dims.T, ", K = ", dims.K, ", V = ", dims.V, "; every size must be at least 1");
   if (dims.T == 1) {
-    forward_token(exec, o, state_out, q, k, v, g, state_in, dims);
+    forward_token(exec, args);
     return;
   }
   const Tiling tiling(dims);
@@ -155,8 +154,8 @@ void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, con
   const memory::Scratch<float> operands(chunks * Operands::floats(Kp));
   const PerThread<float> chunk_workspace(exec, ChunkFactors::floats(Kp) + scores_floats(Kp));
   parallel_tasks(exec, chunks, [&](int64_t index) {
-    const auto in =
-        chunk_inputs(q, k, g, starts, dims, index / tiling.chunks, index % tiling.chunks);
+    const auto in = chunk_inputs(args.q, args.k, args.g, args.starts, dims, index / tiling.chunks,
+                                 index % tiling.chunks);
     const Operands out(operands.data(), index, Kp);
     float* workspace = chunk_workspace.mine();
     ChunkFactors factors(Kp, workspace);
@@ -167,7 +166,13 @@ void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, con
     keys_to_exit(out.write, Kp, factors);
     std::copy_n(factors.chunk_decay, Kp, out.decay);
   });
-  const Forward<T> forward{o, state_out, v, state_in, dims, tiling, operands.data()};
+  const Forward<T> forward{.o = args.o,
+                           .state_out = args.state_out,
+                           .v = args.v,
+                           .state_in = args.state_in,
+                           .dims = dims,
+                           .tiling = tiling,
+                           .operands = operands.data()};
   const int64_t per_task = blocks_per_task(exec, dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
   const PerThread<float> walk_workspace(exec, forward.walk_floats(per_task));
@@ -178,9 +183,7 @@ void ddts_forward(Cpu& exec, T* o, float* state_out, const T* q, const T* k, con
   });
 }
 
-template void ddts_forward<float>(Cpu&, float*, float*, const float*, const float*, const float*,
-                                  const float*, const float*, const int32_t*, DdtsDims);
-template void ddts_forward<bf16>(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*,
-                                 const float*, const float*, const int32_t*, DdtsDims);
+template void ddts_forward(Cpu&, const DdtsForwardArgs<float>&);
+template void ddts_forward(Cpu&, const DdtsForwardArgs<bf16>&);
 
 }  // namespace rodimus

@@ -86,19 +86,19 @@ float norm_of(const T* k, int64_t m) {
 }  // namespace
 
 template <class T>
-void ddts_gates_forward(Cpu& exec, T* q, T* k, float* g, const T* qk, const T* gates,
-                        const float* bias, DdtsGatesDims dims) {
+void ddts_gates_forward(Cpu& exec, const DdtsGatesForwardArgs<T>& args) {
+  const DdtsGatesDims& dims = args.dims;
   const int64_t m = dims.m;
   const PerThread<float> workspace(exec, GateRow::kArrays * m);
   parallel_rows(exec, dims.rows, 2 * m, [&](int64_t begin, int64_t end) {
     const GateRow row(workspace.mine(), m);
     for (int64_t r = begin; r < end; ++r) {
-      const T *q_in = qk + 2 * m * r, *k_in = q_in + m;
+      const T *q_in = args.qk + 2 * m * r, *k_in = q_in + m;
       const float norm = norm_of(k_in, m);
       const float inverse = 1.0f / (norm < dims.key_norm_eps ? dims.key_norm_eps : norm);
-      row.compute<false>(gates + 2 * m * r, bias);
-      T *q_out = q + r * m, *k_out = k + r * m;
-      float* g_out = g + r * m;
+      row.compute<false>(args.gates + 2 * m * r, args.bias);
+      T *q_out = args.q + r * m, *k_out = args.k + r * m;
+      float* g_out = args.g + r * m;
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
         simd::store(q_out + i, simd::load(q_in + i, lanes), lanes);
         simd::store(k_out + i, simd::load(k_in + i, lanes) * inverse * row.power(i, lanes), lanes);
@@ -112,9 +112,8 @@ void ddts_gates_forward(Cpu& exec, T* q, T* k, float* g, const T* qk, const T* g
 // With n = k / max(|k|, eps) and p = sel^tau:  dn = dk p,  dp = dk n;  where |k| > eps the part of
 // dn along n is removed, because the norm does not depend on it.
 template <class T>
-void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
-                         const float* dg, const T* qk, const T* gates, const float* bias,
-                         DdtsGatesDims dims) {
+void ddts_gates_backward(Cpu& exec, const DdtsGatesBackwardArgs<T>& args) {
+  const DdtsGatesDims& dims = args.dims;
   const int64_t m = dims.m;
   const PerThread<float> workspace(exec, (GateRow::kArrays + 1) * m);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* dbias_part) {
@@ -125,14 +124,14 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
       simd::store(sum, simd::load(sum, lanes) + value, lanes);
     };
     for (int64_t r = begin; r < end; ++r) {
-      const T* k_in = qk + 2 * m * r + m;
+      const T* k_in = args.qk + 2 * m * r + m;
       const float norm = norm_of(k_in, m);
       const bool clamped = norm < dims.key_norm_eps;
       const float inverse = 1.0f / (clamped ? dims.key_norm_eps : norm);
-      row.compute<true>(gates + 2 * m * r, bias);
-      const T *dq_in = dq + r * m, *dk_in = dk + r * m;
-      const float* dg_in = dg + r * m;
-      T *dq_out = dqk + 2 * m * r, *dgate_out = dgates + 2 * m * r;
+      row.compute<true>(args.gates + 2 * m * r, args.bias);
+      const T *dq_in = args.dq + r * m, *dk_in = args.dk + r * m;
+      const float* dg_in = args.dg + r * m;
+      T *dq_out = args.dqk + 2 * m * r, *dgate_out = args.dgates + 2 * m * r;
       Vec along{};
       simd::for_lanes(m, [&](int64_t i, auto lanes) {
         const Vec dkp = simd::load(dk_in + i, lanes) * row.power(i, lanes);
@@ -156,14 +155,12 @@ void ddts_gates_backward(Cpu& exec, T* dqk, T* dgates, float* dbias, const T* dq
       });
     }
   };
-  sum_over_rows(exec, dims.rows, {{dbias, 2 * m}}, rows_of_block);
+  sum_over_rows(exec, dims.rows, {{args.dbias, 2 * m}}, rows_of_block);
 }
 
-#define INSTANTIATE(T)                                                                      \
-  template void ddts_gates_forward(Cpu&, T*, T*, float*, const T*, const T*, const float*,  \
-                                   DdtsGatesDims);                                          \
-  template void ddts_gates_backward(Cpu&, T*, T*, float*, const T*, const T*, const float*, \
-                                    const T*, const T*, const float*, DdtsGatesDims);
+#define INSTANTIATE(T)                                                    \
+  template void ddts_gates_forward(Cpu&, const DdtsGatesForwardArgs<T>&); \
+  template void ddts_gates_backward(Cpu&, const DdtsGatesBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

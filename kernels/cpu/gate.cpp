@@ -34,43 +34,43 @@ void swiglu_backward(Cpu& exec, T* du, T* dz, const T* dy, const T* u, const T* 
 }
 
 template <class T>
-void sigmoid_gate_forward(Cpu& exec, T* y, const T* z, const float* bias, const T* x, int64_t rows,
-                          int64_t dim) {
+void sigmoid_gate_forward(Cpu& exec, const SigmoidGateForwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
   parallel_rows(exec, rows, dim, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin * dim; row < end * dim; row += dim) {
       simd::for_lanes(dim, [&](int64_t j, auto lanes) {
-        const Vec gate = simd::load(z + row + j, lanes) + simd::load(bias + j, lanes);
-        simd::store(y + row + j, simd::sigmoid(gate) * simd::load(x + row + j, lanes), lanes);
+        const Vec gate = simd::load(args.z + row + j, lanes) + simd::load(args.bias + j, lanes);
+        simd::store(args.y + row + j, simd::sigmoid(gate) * simd::load(args.x + row + j, lanes),
+                    lanes);
       });
     }
   });
 }
 
 template <class T>
-void sigmoid_gate_backward(Cpu& exec, T* dz, float* dbias, T* dx, const T* dy, const T* z,
-                           const float* bias, const T* x, int64_t rows, int64_t dim) {
-  sum_over_rows(exec, rows, {{dbias, dim}}, [&](int64_t begin, int64_t end, float* dbias_part) {
-    for (int64_t row = begin * dim; row < end * dim; row += dim) {
-      simd::for_lanes(dim, [&](int64_t j, auto lanes) {
-        const Vec gate = simd::load(z + row + j, lanes) + simd::load(bias + j, lanes);
-        const simd::SigmoidPair s = simd::sigmoid_pair(gate);
-        const Vec d = simd::load(dy + row + j, lanes);
-        const Vec dgate = d * simd::load(x + row + j, lanes) * (s.value * s.complement);
-        simd::store(dx + row + j, d * s.value, lanes);
-        simd::store(dz + row + j, dgate, lanes);
-        simd::store(dbias_part + j, simd::load(dbias_part + j, lanes) + dgate, lanes);
+void sigmoid_gate_backward(Cpu& exec, const SigmoidGateBackwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
+  sum_over_rows(
+      exec, rows, {{args.dbias, dim}}, [&](int64_t begin, int64_t end, float* dbias_part) {
+        for (int64_t row = begin * dim; row < end * dim; row += dim) {
+          simd::for_lanes(dim, [&](int64_t j, auto lanes) {
+            const Vec gate = simd::load(args.z + row + j, lanes) + simd::load(args.bias + j, lanes);
+            const simd::SigmoidPair s = simd::sigmoid_pair(gate);
+            const Vec d = simd::load(args.dy + row + j, lanes);
+            const Vec dgate = d * simd::load(args.x + row + j, lanes) * (s.value * s.complement);
+            simd::store(args.dx + row + j, d * s.value, lanes);
+            simd::store(args.dz + row + j, dgate, lanes);
+            simd::store(dbias_part + j, simd::load(dbias_part + j, lanes) + dgate, lanes);
+          });
+        }
       });
-    }
-  });
 }
 
-#define INSTANTIATE(T)                                                                        \
-  template void swiglu_forward(Cpu&, T*, const T*, const T*, int64_t);                        \
-  template void swiglu_backward(Cpu&, T*, T*, const T*, const T*, const T*, int64_t);         \
-  template void sigmoid_gate_forward(Cpu&, T*, const T*, const float*, const T*, int64_t,     \
-                                     int64_t);                                                \
-  template void sigmoid_gate_backward(Cpu&, T*, float*, T*, const T*, const T*, const float*, \
-                                      const T*, int64_t, int64_t);
+#define INSTANTIATE(T)                                                                \
+  template void swiglu_forward(Cpu&, T*, const T*, const T*, int64_t);                \
+  template void swiglu_backward(Cpu&, T*, T*, const T*, const T*, const T*, int64_t); \
+  template void sigmoid_gate_forward(Cpu&, const SigmoidGateForwardArgs<T>&);         \
+  template void sigmoid_gate_backward(Cpu&, const SigmoidGateBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

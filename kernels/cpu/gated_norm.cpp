@@ -29,28 +29,28 @@ struct Skip {
 }  // namespace
 
 template <class T>
-void gated_norm_forward(Cpu& exec, T* y, float* rstd, const T* o, const T* c,
-                        const float* skip_weight, const T* gate, const float* w,
-                        GatedNormDims dims) {
+void gated_norm_forward(Cpu& exec, const GatedNormForwardArgs<T>& args) {
+  const GatedNormDims& dims = args.dims;
   const int64_t dim = dims.dim;
   const PerThread<float> workspace(exec, dim);
   parallel_rows(exec, dims.rows, dim, [&](int64_t begin, int64_t end) {
     float* u = workspace.mine();
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * dim;
-      const Skip<T> skip{o + row, c == nullptr ? nullptr : c + row, skip_weight};
+      const Skip<T> skip{args.o + row, args.c == nullptr ? nullptr : args.c + row,
+                         args.skip_weight};
       Vec squares{};
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec value = skip(i, lanes) * simd::silu(simd::load(gate + row + i, lanes));
+        const Vec value = skip(i, lanes) * simd::silu(simd::load(args.gate + row + i, lanes));
         simd::store(u + i, value, lanes);
         squares += value * value;
       });
       const float scale =
           1.0f / std::sqrt(simd::reduce_add(squares) / static_cast<float>(dim) + dims.eps);
-      rstd[r] = scale;
+      args.rstd[r] = scale;
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        simd::store(y + row + i, simd::load(u + i, lanes) * scale * simd::load(w + i, lanes),
-                    lanes);
+        simd::store(args.y + row + i,
+                    simd::load(u + i, lanes) * scale * simd::load(args.w + i, lanes), lanes);
       });
     }
   });
@@ -59,54 +59,52 @@ void gated_norm_forward(Cpu& exec, T* y, float* rstd, const T* o, const T* c,
 // With a = o + skip_weight c and n = u rstd:  du = rstd (dy w - n mean(dy w n)), then the product
 // rule on u = a silu(gate).
 template <class T>
-void gated_norm_backward(Cpu& exec, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw,
-                         const T* dy, const T* o, const T* c, const float* skip_weight,
-                         const T* gate, const float* w, const float* rstd, GatedNormDims dims) {
+void gated_norm_backward(Cpu& exec, const GatedNormBackwardArgs<T>& args) {
+  const GatedNormDims& dims = args.dims;
   const int64_t dim = dims.dim;
-  CHECK((c == nullptr) == (dc == nullptr) && (c == nullptr) == (dskip_weight == nullptr),
+  CHECK((args.c == nullptr) == (args.dc == nullptr) &&
+            (args.c == nullptr) == (args.dskip_weight == nullptr),
         "gated_norm_backward: dc and dskip_weight must be null exactly when c is");
   const PerThread<float> workspace(exec, dim);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* dw_part) {
     float *dskip_part = dw_part + dim, *sigmoids = workspace.mine();
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * dim;
-      const float scale = rstd[r];
-      const Skip<T> skip{o + row, c == nullptr ? nullptr : c + row, skip_weight};
+      const float scale = args.rstd[r];
+      const Skip<T> skip{args.o + row, args.c == nullptr ? nullptr : args.c + row,
+                         args.skip_weight};
       Vec dots{};
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec z = simd::load(gate + row + i, lanes), s = simd::sigmoid(z);
+        const Vec z = simd::load(args.gate + row + i, lanes), s = simd::sigmoid(z);
         simd::store(sigmoids + i, s, lanes);
         const Vec normed = skip(i, lanes) * (z * s) * scale;
-        const Vec dyn = simd::load(dy + row + i, lanes) * normed;
+        const Vec dyn = simd::load(args.dy + row + i, lanes) * normed;
         simd::store(dw_part + i, simd::load(dw_part + i, lanes) + dyn, lanes);
-        dots += dyn * simd::load(w + i, lanes);
+        dots += dyn * simd::load(args.w + i, lanes);
       });
       const float mean = simd::reduce_add(dots) / static_cast<float>(dim);
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec z = simd::load(gate + row + i, lanes), s = simd::load(sigmoids + i, lanes);
+        const Vec z = simd::load(args.gate + row + i, lanes), s = simd::load(sigmoids + i, lanes);
         const Vec a = skip(i, lanes), normed = a * (z * s) * scale;
-        const Vec dyw = simd::load(dy + row + i, lanes) * simd::load(w + i, lanes);
+        const Vec dyw = simd::load(args.dy + row + i, lanes) * simd::load(args.w + i, lanes);
         const Vec du = (dyw - normed * mean) * scale;
         const Vec da = du * (z * s);
-        simd::store(dgate + row + i, du * a * simd::silu_slope(z, s), lanes);
-        simd::store(d_o + row + i, da, lanes);
-        if (c != nullptr) {
-          simd::store(dc + row + i, da * simd::load(skip_weight + i, lanes), lanes);
+        simd::store(args.dgate + row + i, du * a * simd::silu_slope(z, s), lanes);
+        simd::store(args.d_o + row + i, da, lanes);
+        if (args.c != nullptr) {
+          simd::store(args.dc + row + i, da * simd::load(args.skip_weight + i, lanes), lanes);
           const Vec part = simd::load(dskip_part + i, lanes);
-          simd::store(dskip_part + i, part + da * simd::load(c + row + i, lanes), lanes);
+          simd::store(dskip_part + i, part + da * simd::load(args.c + row + i, lanes), lanes);
         }
       });
     }
   };
-  sum_over_rows(exec, dims.rows, {{dw, dim}, {dskip_weight, dim}}, rows_of_block);
+  sum_over_rows(exec, dims.rows, {{args.dw, dim}, {args.dskip_weight, dim}}, rows_of_block);
 }
 
-#define INSTANTIATE(T)                                                                            \
-  template void gated_norm_forward(Cpu&, T*, float*, const T*, const T*, const float*, const T*,  \
-                                   const float*, GatedNormDims);                                  \
-  template void gated_norm_backward(Cpu&, T*, T*, float*, T*, float*, const T*, const T*,         \
-                                    const T*, const float*, const T*, const float*, const float*, \
-                                    GatedNormDims);
+#define INSTANTIATE(T)                                                    \
+  template void gated_norm_forward(Cpu&, const GatedNormForwardArgs<T>&); \
+  template void gated_norm_backward(Cpu&, const GatedNormBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

@@ -92,29 +92,32 @@ void cross_entropy_rows(const Cpu& exec, float* losses, T* dz, const float* z, i
 
 // dx and dw null: losses only.
 template <class T>
-void run(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
-         float scale, const HeadLossDims& dims) {
-  check_head_loss(dims);
-  check_targets(targets, dims.rows, dims.vocab);
-  head_loss_blocks(exec, dx, dw, x, w, dims,
-                   [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
-                     cross_entropy_rows(exec, losses + first, dz, z, ld, targets + first, scale,
-                                        rows, dims.vocab);
-                   });
+void run(Cpu& exec, const HeadLossBackwardArgs<T>& args) {
+  check_head_loss(args.dims);
+  check_targets(args.targets, args.dims.rows, args.dims.vocab);
+  head_loss_blocks(exec, args, [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
+    cross_entropy_rows(exec, args.losses + first, dz, z, ld, args.targets + first, args.scale, rows,
+                       args.dims.vocab);
+  });
 }
 
 }  // namespace
 
 template <class T>
-void head_loss_forward(Cpu& exec, float* losses, const T* x, const T* w, const int32_t* targets,
-                       HeadLossDims dims) {
-  run<T>(exec, losses, nullptr, nullptr, x, w, targets, 0.0f, dims);
+void head_loss_forward(Cpu& exec, const HeadLossForwardArgs<T>& args) {
+  run<T>(exec, {.dims = args.dims,
+                .x = args.x,
+                .w = args.w,
+                .targets = args.targets,
+                .scale = 0,
+                .losses = args.losses,
+                .dx = nullptr,
+                .dw = nullptr});
 }
 
 template <class T>
-void head_loss_forward_backward(Cpu& exec, float* losses, T* dx, float* dw, const T* x, const T* w,
-                                const int32_t* targets, float scale, HeadLossDims dims) {
-  run<T>(exec, losses, dx, dw, x, w, targets, scale, dims);
+void head_loss_forward_backward(Cpu& exec, const HeadLossBackwardArgs<T>& args) {
+  run(exec, args);
 }
 
 template <class T>
@@ -124,14 +127,10 @@ void cross_entropy(Cpu& exec, float* losses, T* dz, const float* z, const int32_
   cross_entropy_rows(exec, losses, dz, z, vocab, targets, scale, rows, vocab);
 }
 
-template void head_loss_forward(Cpu&, float*, const float*, const float*, const int32_t*,
-                                HeadLossDims);
-template void head_loss_forward(Cpu&, float*, const bf16*, const bf16*, const int32_t*,
-                                HeadLossDims);
-template void head_loss_forward_backward(Cpu&, float*, float*, float*, const float*, const float*,
-                                         const int32_t*, float, HeadLossDims);
-template void head_loss_forward_backward(Cpu&, float*, bf16*, float*, const bf16*, const bf16*,
-                                         const int32_t*, float, HeadLossDims);
+template void head_loss_forward(Cpu&, const HeadLossForwardArgs<float>&);
+template void head_loss_forward(Cpu&, const HeadLossForwardArgs<bf16>&);
+template void head_loss_forward_backward(Cpu&, const HeadLossBackwardArgs<float>&);
+template void head_loss_forward_backward(Cpu&, const HeadLossBackwardArgs<bf16>&);
 template void cross_entropy(Cpu&, float*, float*, const float*, const int32_t*, float, int64_t,
                             int64_t);
 template void cross_entropy(Cpu&, float*, bf16*, const float*, const int32_t*, float, int64_t,

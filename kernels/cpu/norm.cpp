@@ -14,19 +14,20 @@ using namespace cpu;
 using simd::Vec;
 
 template <class T>
-void residual_norm_forward(Cpu& exec, float* s, T* y, float* rstd, const float* x, const T* branch,
-                           const float* w, int64_t rows, int64_t dim, float eps) {
+void residual_norm_forward(Cpu& exec, const ResidualNormForwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
   parallel_rows(exec, rows, dim, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* x_row = x + r * dim;
+      const float* x_row = args.x + r * dim;
       Vec squares{};
-      if (branch != nullptr) {
+      if (args.branch != nullptr) {
         simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-          const Vec sum = simd::load(x_row + i, lanes) + simd::load(branch + r * dim + i, lanes);
-          simd::store(s + r * dim + i, sum, lanes);
+          const Vec sum =
+              simd::load(x_row + i, lanes) + simd::load(args.branch + r * dim + i, lanes);
+          simd::store(args.s + r * dim + i, sum, lanes);
           squares += sum * sum;
         });
-        x_row = s + r * dim;
+        x_row = args.s + r * dim;
       } else {
         simd::for_lanes(dim, [&](int64_t i, auto lanes) {
           const Vec value = simd::load(x_row + i, lanes);
@@ -34,11 +35,11 @@ void residual_norm_forward(Cpu& exec, float* s, T* y, float* rstd, const float* 
         });
       }
       const float scale =
-          1.0f / std::sqrt(simd::reduce_add(squares) / static_cast<float>(dim) + eps);
-      rstd[r] = scale;
+          1.0f / std::sqrt(simd::reduce_add(squares) / static_cast<float>(dim) + args.eps);
+      args.rstd[r] = scale;
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        simd::store(y + r * dim + i,
-                    simd::load(x_row + i, lanes) * scale * simd::load(w + i, lanes), lanes);
+        simd::store(args.y + r * dim + i,
+                    simd::load(x_row + i, lanes) * scale * simd::load(args.w + i, lanes), lanes);
       });
     }
   });
@@ -46,46 +47,40 @@ void residual_norm_forward(Cpu& exec, float* s, T* y, float* rstd, const float* 
 
 // With n = s * rstd:  d = rstd * (dy w - n mean(dy w n)) + ds.
 template <class T>
-void residual_norm_backward(Cpu& exec, float* dx, T* dbranch, float* dw, const T* dy,
-                            const float* ds, const float* s, const float* w, const float* rstd,
-                            int64_t rows, int64_t dim, float beta) {
-  CHECK(beta == 0 || beta == 1, "residual_norm_backward: beta = ", beta, ", need 0 or 1");
-  CHECK(beta == 0 || ds == nullptr || ds != dx,
+void residual_norm_backward(Cpu& exec, const ResidualNormBackwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
+  CHECK(args.beta == 0 || args.beta == 1, "residual_norm_backward: beta = ", args.beta,
+        ", need 0 or 1");
+  CHECK(args.beta == 0 || args.ds == nullptr || args.ds != args.dx,
         "residual_norm_backward: ds may be dx only when beta is 0");
-  sum_over_rows(exec, rows, {{dw, dim}}, [&](int64_t begin, int64_t end, float* dw_part) {
+  sum_over_rows(exec, rows, {{args.dw, dim}}, [&](int64_t begin, int64_t end, float* dw_part) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t row = r * dim;
-      const float scale = rstd[r];
+      const float scale = args.rstd[r];
       Vec dots{};
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec normed = simd::load(s + row + i, lanes) * scale;
-        const Vec dyn = simd::load(dy + row + i, lanes) * normed;
+        const Vec normed = simd::load(args.s + row + i, lanes) * scale;
+        const Vec dyn = simd::load(args.dy + row + i, lanes) * normed;
         simd::store(dw_part + i, simd::load(dw_part + i, lanes) + dyn, lanes);
-        dots += dyn * simd::load(w + i, lanes);
+        dots += dyn * simd::load(args.w + i, lanes);
       });
       const float mean = simd::reduce_add(dots) / static_cast<float>(dim);
       simd::for_lanes(dim, [&](int64_t i, auto lanes) {
-        const Vec normed = simd::load(s + row + i, lanes) * scale;
-        const Vec dyw = simd::load(dy + row + i, lanes) * simd::load(w + i, lanes);
+        const Vec normed = simd::load(args.s + row + i, lanes) * scale;
+        const Vec dyw = simd::load(args.dy + row + i, lanes) * simd::load(args.w + i, lanes);
         Vec d = (dyw - normed * mean) * scale;
-        if (ds != nullptr) d += simd::load(ds + row + i, lanes);
-        if (dbranch != nullptr) simd::store(dbranch + row + i, d, lanes);
-        if (beta != 0) d += simd::load(dx + row + i, lanes);
-        simd::store(dx + row + i, d, lanes);
+        if (args.ds != nullptr) d += simd::load(args.ds + row + i, lanes);
+        if (args.dbranch != nullptr) simd::store(args.dbranch + row + i, d, lanes);
+        if (args.beta != 0) d += simd::load(args.dx + row + i, lanes);
+        simd::store(args.dx + row + i, d, lanes);
       });
     }
   });
 }
 
-template void residual_norm_forward(Cpu&, float*, float*, float*, const float*, const float*,
-                                    const float*, int64_t, int64_t, float);
-template void residual_norm_forward(Cpu&, float*, bf16*, float*, const float*, const bf16*,
-                                    const float*, int64_t, int64_t, float);
-template void residual_norm_backward(Cpu&, float*, float*, float*, const float*, const float*,
-                                     const float*, const float*, const float*, int64_t, int64_t,
-                                     float);
-template void residual_norm_backward(Cpu&, float*, bf16*, float*, const bf16*, const float*,
-                                     const float*, const float*, const float*, int64_t, int64_t,
-                                     float);
+template void residual_norm_forward(Cpu&, const ResidualNormForwardArgs<float>&);
+template void residual_norm_forward(Cpu&, const ResidualNormForwardArgs<bf16>&);
+template void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<float>&);
+template void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<bf16>&);
 
 }  // namespace rodimus

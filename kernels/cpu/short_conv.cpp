@@ -275,26 +275,26 @@ struct BackwardBlock {
 }  // namespace
 
 template <class T>
-void short_conv_forward(Cpu& exec, T* y, const T* x, const float* weight, const float* bias,
-                        const T* history, const int32_t* starts, ShortConvDims dims) {
+void short_conv_forward(Cpu& exec, const ShortConvForwardArgs<T>& args) {
+  const ShortConvDims& dims = args.dims;
   check_dims(dims);
-  const Inputs<T> in{x, history, starts, dims};
+  const Inputs<T> in{args.x, args.history, args.starts, dims};
   const int64_t D = dims.D;
-  const memory::Scratch<float> by_tap = transposed(weight, dims);
+  const memory::Scratch<float> by_tap = transposed(args.weight, dims);
   parallel_rows(exec, dims.B * dims.T, D, [&](int64_t begin, int64_t end) {
     int64_t r = begin;
     while (r < end) {
       const int64_t b = r / dims.T, t = r % dims.T;
       if (r + kGroup <= end && in.inside(b, t, kGroup)) {
-        forward_group(y + r * D, in.row(b, t - (kGroup - 1)), by_tap.data(), bias, D);
+        forward_group(args.y + r * D, in.row(b, t - (kGroup - 1)), by_tap.data(), args.bias, D);
         r += kGroup;
         continue;
       }
       const Taps<T> taps(in, b, t);
       with_count(taps.count, [&](auto count) {
         simd::for_lanes(D, [&](int64_t d, auto lanes) {
-          const Vec z = taps.dot(count, by_tap.data(), bias, D, d, lanes);
-          simd::store(y + r * D + d, simd::silu(z), lanes);
+          const Vec z = taps.dot(count, by_tap.data(), args.bias, D, d, lanes);
+          simd::store(args.y + r * D + d, simd::silu(z), lanes);
         });
       });
       ++r;
@@ -303,36 +303,38 @@ void short_conv_forward(Cpu& exec, T* y, const T* x, const float* weight, const 
 }
 
 template <class T>
-void short_conv_backward(Cpu& exec, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
-                         const T* x, const float* weight, const float* bias, const T* history,
-                         const int32_t* starts, ShortConvDims dims) {
+void short_conv_backward(Cpu& exec, const ShortConvBackwardArgs<T>& args) {
+  const ShortConvDims& dims = args.dims;
   check_dims(dims);
   const int64_t D = dims.D, width = dims.width, stride = stride_of(D);
-  const memory::Scratch<float> by_tap = transposed(weight, dims), dby_tap(width * stride);
+  const memory::Scratch<float> by_tap = transposed(args.weight, dims), dby_tap(width * stride);
   const PerThread<float> rings(exec, width * stride);
   std::fill_n(dby_tap.data(), width * stride, 0.0f);
   const auto rows_of_block = [&](int64_t begin, int64_t end, float* partial) {
-    const BackwardBlock<T> block{
-        {x, history, starts, dims}, dx, dhistory, dy, by_tap.data(), bias, rings.mine(), partial,
-        partial + width * stride};
+    const BackwardBlock<T> block{.in = {args.x, args.history, args.starts, dims},
+                                 .dx = args.dx,
+                                 .dhistory = args.dhistory,
+                                 .dy = args.dy,
+                                 .weight = by_tap.data(),
+                                 .bias = args.bias,
+                                 .ring = rings.mine(),
+                                 .dweight = partial,
+                                 .dbias = partial + width * stride};
     while (begin < end) {  // a block of rows may cross sequences
       const int64_t b = begin / dims.T, stop = std::min(end, (b + 1) * dims.T);
       block.run(b, begin - b * dims.T, stop - b * dims.T);
       begin = stop;
     }
   };
-  sum_over_rows(exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {dbias, D}},
+  sum_over_rows(exec, dims.B * dims.T, {{dby_tap.data(), width * stride}, {args.dbias, D}},
                 rows_of_block);
   for (int64_t d = 0; d < D; ++d)
-    for (int64_t i = 0; i < width; ++i) dweight[d * width + i] += dby_tap[i * stride + d];
+    for (int64_t i = 0; i < width; ++i) args.dweight[d * width + i] += dby_tap[i * stride + d];
 }
 
-#define INSTANTIATE(T)                                                                       \
-  template void short_conv_forward(Cpu&, T*, const T*, const float*, const float*, const T*, \
-                                   const int32_t*, ShortConvDims);                           \
-  template void short_conv_backward(Cpu&, T*, float*, float*, T*, const T*, const T*,        \
-                                    const float*, const float*, const T*, const int32_t*,    \
-                                    ShortConvDims);
+#define INSTANTIATE(T)                                                    \
+  template void short_conv_forward(Cpu&, const ShortConvForwardArgs<T>&); \
+  template void short_conv_backward(Cpu&, const ShortConvBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

@@ -241,24 +241,23 @@ struct Backward {
 }  // namespace cpu::ska
 
 template <class T>
-void ska_backward(Cpu& exec, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
-                  const T* o, const float* lse, const int32_t* starts, SkaDims dims) {
+void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
   using namespace cpu;
   using ska::KeyGradient;
-  dims = ska::checked(dims, starts);
+  const SkaDims dims = ska::checked(args.dims, args.starts);
   if (dims.B == 0 || dims.T == 0) {
-    std::fill(dk, dk + dims.B * dims.Tk * dims.Hk * dims.D, T{});
-    std::fill(dv, dv + dims.B * dims.Tk * dims.Hv * dims.D, T{});
+    std::fill(args.dk, args.dk + dims.B * dims.Tk * dims.Hk * dims.D, T{});
+    std::fill(args.dv, args.dv + dims.B * dims.Tk * dims.Hv * dims.D, T{});
     return;
   }
-  ska::Backward<T> pass{.dq = dq,
-                        .d_o = d_o,
-                        .q = q,
-                        .k = k,
-                        .v = v,
-                        .o = o,
-                        .lse = lse,
-                        .starts = starts,
+  ska::Backward<T> pass{.dq = args.dq,
+                        .d_o = args.d_o,
+                        .q = args.q,
+                        .k = args.k,
+                        .v = args.v,
+                        .o = args.o,
+                        .lse = args.lse,
+                        .starts = args.starts,
                         .dims = dims,
                         .segments = ska::cut(dims),
                         .dk = {},
@@ -268,8 +267,8 @@ void ska_backward(Cpu& exec, T* dq, T* dk, T* dv, const T* d_o, const T* q, cons
                         .packed_vt = nullptr};
   const bool one_segment = pass.segments.size() == 1 && pass.segments[0].tiles.begin == 0;
   // scaled_q carries log2(e), so dk is short of ln 2.
-  pass.dk = {dk, dims.Hk, simd::kLn2, one_segment && dims.Hk == dims.H, nullptr};
-  pass.dv = {dv, dims.Hv, 1.0f, one_segment && dims.Hv == dims.H, nullptr};
+  pass.dk = {args.dk, dims.Hk, simd::kLn2, one_segment && dims.Hk == dims.H, nullptr};
+  pass.dv = {args.dv, dims.Hv, 1.0f, one_segment && dims.Hv == dims.H, nullptr};
 
   const int64_t packed_size = dims.B * pass.tiles() * pass.tile_size();
   const memory::Scratch<float> packed_k(dims.Hk * packed_size), packed_kt(dims.Hk * packed_size),
@@ -302,9 +301,7 @@ void ska_backward(Cpu& exec, T* dq, T* dk, T* dv, const T* d_o, const T* q, cons
   }
 }
 
-template void ska_backward(Cpu&, float*, float*, float*, const float*, const float*, const float*,
-                           const float*, const float*, const float*, const int32_t*, SkaDims);
-template void ska_backward(Cpu&, bf16*, bf16*, bf16*, const bf16*, const bf16*, const bf16*,
-                           const bf16*, const bf16*, const float*, const int32_t*, SkaDims);
+template void ska_backward(Cpu&, const SkaBackwardArgs<float>&);
+template void ska_backward(Cpu&, const SkaBackwardArgs<bf16>&);
 
 }  // namespace rodimus

@@ -137,11 +137,10 @@ struct Decode {
 }  // namespace
 
 template <class T>
-void decode(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
-            const SkaDims& dims) {
-  const Decode<T> pass{q, k, v, dims};
+void decode(Cpu& exec, const SkaForwardArgs<T>& args, const SkaDims& dims) {
+  const Decode<T> pass{args.q, args.k, args.v, dims};
   const auto starts_of = [&](int64_t b) {
-    return starts == nullptr ? nullptr : starts + b * dims.T;
+    return args.starts == nullptr ? nullptr : args.starts + b * dims.T;
   };
   // Blocks lie at multiples of kBlockKeys, whatever part of them is seen.
   const Range keys = visible_keys(dims, nullptr, {0, dims.T});
@@ -169,15 +168,14 @@ void decode(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v, con
     for (int64_t row = begin; row < end; ++row) {
       const int64_t h = row % dims.H, i = row / dims.H % dims.T, b = row / dims.H / dims.T;
       const Range seen = visible_keys(dims, starts_of(b), i);
-      pass.combine(o, lse, scratch.data(), b * blocks + seen.begin / kBlockKeys - first_block,
+      pass.combine(args.o, args.lse, scratch.data(),
+                   b * blocks + seen.begin / kBlockKeys - first_block,
                    b * blocks + (seen.end - 1) / kBlockKeys + 1 - first_block, b, i, h);
     }
   });
 }
 
-template void decode(Cpu&, float*, float*, const float*, const float*, const float*, const int32_t*,
-                     const SkaDims&);
-template void decode(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*, const int32_t*,
-                     const SkaDims&);
+template void decode(Cpu&, const SkaForwardArgs<float>&, const SkaDims&);
+template void decode(Cpu&, const SkaForwardArgs<bf16>&, const SkaDims&);
 
 }  // namespace rodimus::cpu::ska

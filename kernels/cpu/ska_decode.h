@@ -9,9 +9,8 @@ namespace rodimus::cpu::ska {
 // Up to this many queries packing the keys into tiles costs more than it saves.
 inline constexpr int64_t kDecodeQueries = 2;
 
-// As ska_forward, with Tk filled in and the shapes checked.
+// ska_forward; `dims` are those of args, checked and with Tk filled in.
 template <class T>
-void decode(Cpu&, T* o, float* lse, const T* q, const T* k, const T* v, const int32_t* starts,
-            const SkaDims& dims);
+void decode(Cpu&, const SkaForwardArgs<T>& args, const SkaDims& dims);
 
 }  // namespace rodimus::cpu::ska

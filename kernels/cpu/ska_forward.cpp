@@ -142,16 +142,21 @@ struct Forward {
 }  // namespace cpu::ska
 
 template <class T>
-void ska_forward(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v,
-                 const int32_t* starts, SkaDims dims) {
+void ska_forward(Cpu& exec, const SkaForwardArgs<T>& args) {
   using namespace cpu;
-  dims = ska::checked(dims, starts);
+  const SkaDims dims = ska::checked(args.dims, args.starts);
   if (dims.B == 0 || dims.T == 0) return;
   if (dims.T <= ska::kDecodeQueries) {
-    ska::decode(exec, o, lse, q, k, v, starts, dims);
+    ska::decode(exec, args, dims);
     return;
   }
-  ska::Forward<T> pass{o, lse, q, k, v, starts, dims};
+  ska::Forward<T> pass{.o = args.o,
+                       .lse = args.lse,
+                       .q = args.q,
+                       .k = args.k,
+                       .v = args.v,
+                       .starts = args.starts,
+                       .dims = dims};
   // Keys before the first query's window stay untouched.
   const ska::Range keys = ska::visible_keys(dims, nullptr, {0, dims.T});
   pass.first_tile = keys.begin / ska::kKeyTile;
@@ -178,9 +183,7 @@ void ska_forward(Cpu& exec, T* o, float* lse, const T* q, const T* k, const T* v
   });
 }
 
-template void ska_forward(Cpu&, float*, float*, const float*, const float*, const float*,
-                          const int32_t*, SkaDims);
-template void ska_forward(Cpu&, bf16*, float*, const bf16*, const bf16*, const bf16*,
-                          const int32_t*, SkaDims);
+template void ska_forward(Cpu&, const SkaForwardArgs<float>&);
+template void ska_forward(Cpu&, const SkaForwardArgs<bf16>&);
 
 }  // namespace rodimus

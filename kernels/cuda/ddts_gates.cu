@@ -217,39 +217,38 @@ int lanes_for(int64_t packs) {
 }  // namespace
 
 template <class T>
-void ddts_gates_forward(Cuda& gpu, T* q, T* k, float* g, const T* qk, const T* gates,
-                        const float* bias, DdtsGatesDims dims) {
+void ddts_gates_forward(Cuda& gpu, const DdtsGatesForwardArgs<T>& args) {
+  const DdtsGatesDims& dims = args.dims;
   if (dims.rows == 0) return;
-  const bool packs = packs_fit<kPack>(dims.m, q, k, g, qk, gates, bias);
+  const bool packs =
+      packs_fit<kPack>(dims.m, args.q, args.k, args.g, args.qk, args.gates, args.bias);
   const int lanes = lanes_for(packs ? dims.m / kPack : dims.m), groups = kThreads / lanes;
   CUDA_CHECK(dev::launch(narrow<unsigned>((dims.rows + groups - 1) / groups), kThreads,
                          row_bytes(gpu, "ddts_gates", groups * sizeof(float), dims.m), gpu.stream,
-                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, q, k, g, qk,
-                         gates, bias, dims, lanes));
+                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, args.q, args.k,
+                         args.g, args.qk, args.gates, args.bias, dims, lanes));
 }
 
 template <class T>
-void ddts_gates_backward(Cuda& gpu, T* dqk, T* dgates, float* dbias, const T* dq, const T* dk,
-                         const float* dg, const T* qk, const T* gates, const float* bias,
-                         DdtsGatesDims dims) {
+void ddts_gates_backward(Cuda& gpu, const DdtsGatesBackwardArgs<T>& args) {
+  const DdtsGatesDims& dims = args.dims;
   if (dims.rows == 0) return;
-  const bool packs = packs_fit<kPack>(dims.m, dqk, dgates, dq, dk, dg, qk, gates, bias);
+  const bool packs = packs_fit<kPack>(dims.m, args.dqk, args.dgates, args.dq, args.dk, args.dg,
+                                      args.qk, args.gates, args.bias);
   const int lanes = lanes_for(packs ? dims.m / kPack : dims.m), groups = kThreads / lanes;
   const int64_t blocks = row_blocks(dims.rows / groups), width = 2 * dims.m;
-  const memory::Scratch<float> lines(dbias == nullptr ? 0 : blocks * width, Device::cuda);
+  const memory::Scratch<float> lines(args.dbias == nullptr ? 0 : blocks * width, Device::cuda);
   CUDA_CHECK(dev::launch(narrow<unsigned>(blocks), kThreads,
                          row_bytes(gpu, "ddts_gates_backward", 4 * groups * sizeof(float), dims.m),
-                         gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, dqk,
-                         dgates, dbias == nullptr ? nullptr : lines.data(), dq, dk, dg, qk, gates,
-                         bias, dims, lanes));
-  if (dbias != nullptr) add_lines(gpu, dbias, lines.data(), blocks, width, width);
+                         gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>,
+                         args.dqk, args.dgates, args.dbias == nullptr ? nullptr : lines.data(),
+                         args.dq, args.dk, args.dg, args.qk, args.gates, args.bias, dims, lanes));
+  if (args.dbias != nullptr) add_lines(gpu, args.dbias, lines.data(), blocks, width, width);
 }
 
-#define INSTANTIATE(T)                                                                       \
-  template void ddts_gates_forward(Cuda&, T*, T*, float*, const T*, const T*, const float*,  \
-                                   DdtsGatesDims);                                           \
-  template void ddts_gates_backward(Cuda&, T*, T*, float*, const T*, const T*, const float*, \
-                                    const T*, const T*, const float*, DdtsGatesDims);
+#define INSTANTIATE(T)                                                     \
+  template void ddts_gates_forward(Cuda&, const DdtsGatesForwardArgs<T>&); \
+  template void ddts_gates_backward(Cuda&, const DdtsGatesBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

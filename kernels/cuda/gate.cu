@@ -108,39 +108,39 @@ void swiglu_backward(Cuda& gpu, T* du, T* dz, const T* dy, const T* u, const T* 
 }
 
 template <class T>
-void sigmoid_gate_forward(Cuda& gpu, T* y, const T* z, const float* bias, const T* x, int64_t rows,
-                          int64_t dim) {
+void sigmoid_gate_forward(Cuda& gpu, const SigmoidGateForwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
   if (rows == 0) return;
   constexpr int N = kPack<T>;
-  const bool packs = packs_fit<N>(dim, y, z, bias, x);
+  const bool packs = packs_fit<N>(dim, args.y, args.z, args.bias, args.x);
   const dim3 grid(column_blocks(dim, packs ? N : 1), narrow<unsigned>(row_blocks(rows)));
   CUDA_CHECK(dev::launch(grid, kThreads, 0, gpu.stream,
-                         packs ? sigmoid_forward_kernel<N, T> : sigmoid_forward_kernel<1, T>, y, z,
-                         bias, x, rows, dim));
+                         packs ? sigmoid_forward_kernel<N, T> : sigmoid_forward_kernel<1, T>,
+                         args.y, args.z, args.bias, args.x, rows, dim));
 }
 
 template <class T>
-void sigmoid_gate_backward(Cuda& gpu, T* dz, float* dbias, T* dx, const T* dy, const T* z,
-                           const float* bias, const T* x, int64_t rows, int64_t dim) {
+void sigmoid_gate_backward(Cuda& gpu, const SigmoidGateBackwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
   if (rows == 0) return;
   constexpr int N = kPack<T>;
   const int64_t blocks = row_blocks(rows);
   const memory::Scratch<float> lines(blocks * dim, Device::cuda);
-  const bool packs = packs_fit<N>(dim, dz, lines.data(), dx, dy, z, bias, x);
+  const bool packs =
+      packs_fit<N>(dim, args.dz, lines.data(), args.dx, args.dy, args.z, args.bias, args.x);
   const dim3 grid(column_blocks(dim, packs ? N : 1), narrow<unsigned>(blocks));
   CUDA_CHECK(dev::launch(grid, kThreads, 0, gpu.stream,
-                         packs ? sigmoid_backward_kernel<N, T> : sigmoid_backward_kernel<1, T>, dz,
-                         lines.data(), dx, dy, z, bias, x, rows, dim));
-  add_lines(gpu, dbias, lines.data(), blocks, dim, dim);
+                         packs ? sigmoid_backward_kernel<N, T> : sigmoid_backward_kernel<1, T>,
+                         args.dz, lines.data(), args.dx, args.dy, args.z, args.bias, args.x, rows,
+                         dim));
+  add_lines(gpu, args.dbias, lines.data(), blocks, dim, dim);
 }
 
-#define INSTANTIATE(T)                                                                         \
-  template void swiglu_forward(Cuda&, T*, const T*, const T*, int64_t);                        \
-  template void swiglu_backward(Cuda&, T*, T*, const T*, const T*, const T*, int64_t);         \
-  template void sigmoid_gate_forward(Cuda&, T*, const T*, const float*, const T*, int64_t,     \
-                                     int64_t);                                                 \
-  template void sigmoid_gate_backward(Cuda&, T*, float*, T*, const T*, const T*, const float*, \
-                                      const T*, int64_t, int64_t);
+#define INSTANTIATE(T)                                                                 \
+  template void swiglu_forward(Cuda&, T*, const T*, const T*, int64_t);                \
+  template void swiglu_backward(Cuda&, T*, T*, const T*, const T*, const T*, int64_t); \
+  template void sigmoid_gate_forward(Cuda&, const SigmoidGateForwardArgs<T>&);         \
+  template void sigmoid_gate_backward(Cuda&, const SigmoidGateBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

@@ -184,46 +184,43 @@ __global__ void __launch_bounds__(kMaxThreads)
 }  // namespace
 
 template <class T>
-void gated_norm_forward(Cuda& gpu, T* y, float* rstd, const T* o, const T* c,
-                        const float* skip_weight, const T* gate, const float* w,
-                        GatedNormDims dims) {
+void gated_norm_forward(Cuda& gpu, const GatedNormForwardArgs<T>& args) {
+  const GatedNormDims& dims = args.dims;
   if (dims.rows == 0) return;
-  const bool packs = packs_fit<kPack>(dims.dim, y, o, c, skip_weight, gate, w);
-  const int64_t arrays = c == nullptr ? 2 : 3;
+  const bool packs =
+      packs_fit<kPack>(dims.dim, args.y, args.o, args.c, args.skip_weight, args.gate, args.w);
+  const int64_t arrays = args.c == nullptr ? 2 : 3;
   CUDA_CHECK(dev::launch(narrow<unsigned>(std::min(dims.rows, kMaxBlocks)),
                          threads_for(packs ? dims.dim / kPack : dims.dim, kMaxThreads),
                          row_bytes(gpu, "gated_norm", arrays * sizeof(float), dims.dim), gpu.stream,
-                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, y, rstd, o, c,
-                         skip_weight, gate, w, dims));
+                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, args.y, args.rstd,
+                         args.o, args.c, args.skip_weight, args.gate, args.w, dims));
 }
 
 template <class T>
-void gated_norm_backward(Cuda& gpu, T* d_o, T* dc, float* dskip_weight, T* dgate, float* dw,
-                         const T* dy, const T* o, const T* c, const float* skip_weight,
-                         const T* gate, const float* w, const float* rstd, GatedNormDims dims) {
-  const bool has_skip = c != nullptr;
-  CHECK(has_skip == (dc != nullptr) && has_skip == (dskip_weight != nullptr),
+void gated_norm_backward(Cuda& gpu, const GatedNormBackwardArgs<T>& args) {
+  const GatedNormDims& dims = args.dims;
+  const bool has_skip = args.c != nullptr;
+  CHECK(has_skip == (args.dc != nullptr) && has_skip == (args.dskip_weight != nullptr),
         "gated_norm_backward: dc and dskip_weight must be null exactly when c is");
   if (dims.rows == 0) return;
   const int64_t dim = dims.dim, blocks = row_blocks(dims.rows), stride = has_skip ? 2 * dim : dim;
   const memory::Scratch<float> lines(blocks * stride, Device::cuda);
-  const bool packs =
-      packs_fit<kPack>(dim, d_o, dc, dgate, lines.data(), dy, o, c, skip_weight, gate, w);
+  const bool packs = packs_fit<kPack>(dim, args.d_o, args.dc, args.dgate, lines.data(), args.dy,
+                                      args.o, args.c, args.skip_weight, args.gate, args.w);
   CUDA_CHECK(dev::launch(
       narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads),
       row_bytes(gpu, "gated_norm_backward", BackwardRow<T>::bytes_per_column(has_skip), dim),
-      gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, d_o, dc, dgate,
-      lines.data(), dy, o, c, skip_weight, gate, w, rstd, dims));
-  add_lines(gpu, dw, lines.data(), blocks, stride, dim);
-  if (has_skip) add_lines(gpu, dskip_weight, lines.data() + dim, blocks, stride, dim);
+      gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, args.d_o, args.dc,
+      args.dgate, lines.data(), args.dy, args.o, args.c, args.skip_weight, args.gate, args.w,
+      args.rstd, dims));
+  add_lines(gpu, args.dw, lines.data(), blocks, stride, dim);
+  if (has_skip) add_lines(gpu, args.dskip_weight, lines.data() + dim, blocks, stride, dim);
 }
 
-#define INSTANTIATE(T)                                                                            \
-  template void gated_norm_forward(Cuda&, T*, float*, const T*, const T*, const float*, const T*, \
-                                   const float*, GatedNormDims);                                  \
-  template void gated_norm_backward(Cuda&, T*, T*, float*, T*, float*, const T*, const T*,        \
-                                    const T*, const float*, const T*, const float*, const float*, \
-                                    GatedNormDims);
+#define INSTANTIATE(T)                                                     \
+  template void gated_norm_forward(Cuda&, const GatedNormForwardArgs<T>&); \
+  template void gated_norm_backward(Cuda&, const GatedNormBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

@@ -115,28 +115,31 @@ void cross_entropy_rows(Cuda& gpu, float* losses, T* dz, const float* z, int64_t
 
 // dx and dw null: losses only.
 template <class T>
-void run(Cuda& gpu, float* losses, T* dx, float* dw, const T* x, const T* w, const int32_t* targets,
-         float scale, const HeadLossDims& dims) {
-  check_head_loss(dims);
-  head_loss_blocks(gpu, dx, dw, x, w, dims,
-                   [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
-                     cross_entropy_rows(gpu, losses + first, dz, z, ld, targets + first, scale,
-                                        first, rows, dims.vocab);
-                   });
+void run(Cuda& gpu, const HeadLossBackwardArgs<T>& args) {
+  check_head_loss(args.dims);
+  head_loss_blocks(gpu, args, [&](int64_t first, int64_t rows, T* dz, const float* z, int64_t ld) {
+    cross_entropy_rows(gpu, args.losses + first, dz, z, ld, args.targets + first, args.scale, first,
+                       rows, args.dims.vocab);
+  });
 }
 
 }  // namespace
 
 template <class T>
-void head_loss_forward(Cuda& gpu, float* losses, const T* x, const T* w, const int32_t* targets,
-                       HeadLossDims dims) {
-  run<T>(gpu, losses, nullptr, nullptr, x, w, targets, 0.0f, dims);
+void head_loss_forward(Cuda& gpu, const HeadLossForwardArgs<T>& args) {
+  run<T>(gpu, {.dims = args.dims,
+               .x = args.x,
+               .w = args.w,
+               .targets = args.targets,
+               .scale = 0,
+               .losses = args.losses,
+               .dx = nullptr,
+               .dw = nullptr});
 }
 
 template <class T>
-void head_loss_forward_backward(Cuda& gpu, float* losses, T* dx, float* dw, const T* x, const T* w,
-                                const int32_t* targets, float scale, HeadLossDims dims) {
-  run<T>(gpu, losses, dx, dw, x, w, targets, scale, dims);
+void head_loss_forward_backward(Cuda& gpu, const HeadLossBackwardArgs<T>& args) {
+  run(gpu, args);
 }
 
 template <class T>
@@ -147,10 +150,8 @@ void cross_entropy(Cuda& gpu, float* losses, T* dz, const float* z, const int32_
 }
 
 #define INSTANTIATE(T)                                                                         \
-  template void head_loss_forward(Cuda&, float*, const T*, const T*, const int32_t*,           \
-                                  HeadLossDims);                                               \
-  template void head_loss_forward_backward(Cuda&, float*, T*, float*, const T*, const T*,      \
-                                           const int32_t*, float, HeadLossDims);               \
+  template void head_loss_forward(Cuda&, const HeadLossForwardArgs<T>&);                       \
+  template void head_loss_forward_backward(Cuda&, const HeadLossBackwardArgs<T>&);             \
   template void cross_entropy(Cuda&, float*, T*, const float*, const int32_t*, float, int64_t, \
                               int64_t);
 INSTANTIATE(float)

@@ -109,42 +109,40 @@ __global__ void __launch_bounds__(kMaxThreads)
 }  // namespace
 
 template <class T>
-void residual_norm_forward(Cuda& gpu, float* s, T* y, float* rstd, const float* x, const T* branch,
-                           const float* w, int64_t rows, int64_t dim, float eps) {
+void residual_norm_forward(Cuda& gpu, const ResidualNormForwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
   if (rows == 0) return;
   const size_t shared = row_bytes(gpu, "residual_norm", sizeof(float), dim);
-  const bool packs = packs_fit<kPack>(dim, s, y, x, branch, w);
+  const bool packs = packs_fit<kPack>(dim, args.s, args.y, args.x, args.branch, args.w);
   CUDA_CHECK(dev::launch(narrow<unsigned>(rows),
                          threads_for(packs ? dim / kPack : dim, kMaxThreads), shared, gpu.stream,
-                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, s, y, rstd, x,
-                         branch, w, dim, eps));
+                         packs ? forward_kernel<kPack, T> : forward_kernel<1, T>, args.s, args.y,
+                         args.rstd, args.x, args.branch, args.w, dim, args.eps));
 }
 
 template <class T>
-void residual_norm_backward(Cuda& gpu, float* dx, T* dbranch, float* dw, const T* dy,
-                            const float* ds, const float* s, const float* w, const float* rstd,
-                            int64_t rows, int64_t dim, float beta) {
-  CHECK(beta == 0 || beta == 1, "residual_norm_backward: beta = ", beta, ", need 0 or 1");
-  CHECK(beta == 0 || ds == nullptr || ds != dx,
+void residual_norm_backward(Cuda& gpu, const ResidualNormBackwardArgs<T>& args) {
+  const int64_t rows = args.rows, dim = args.dim;
+  CHECK(args.beta == 0 || args.beta == 1, "residual_norm_backward: beta = ", args.beta,
+        ", need 0 or 1");
+  CHECK(args.beta == 0 || args.ds == nullptr || args.ds != args.dx,
         "residual_norm_backward: ds may be dx only when beta is 0");
   if (rows == 0) return;
   const size_t shared = row_bytes(gpu, "residual_norm_backward", 3 * sizeof(float), dim);
   const int64_t blocks = row_blocks(rows);
   const memory::Scratch<float> lines(blocks * dim, Device::cuda);
-  const bool packs = packs_fit<kPack>(dim, dx, dbranch, dy, ds, s, w, lines.data());
-  CUDA_CHECK(dev::launch(narrow<unsigned>(blocks),
-                         threads_for(packs ? dim / kPack : dim, kMaxThreads), shared, gpu.stream,
-                         packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, dx, dbranch,
-                         lines.data(), dy, ds, s, w, rstd, rows, dim, beta));
-  add_lines(gpu, dw, lines.data(), blocks, dim, dim);
+  const bool packs =
+      packs_fit<kPack>(dim, args.dx, args.dbranch, args.dy, args.ds, args.s, args.w, lines.data());
+  CUDA_CHECK(dev::launch(
+      narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads), shared,
+      gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, args.dx, args.dbranch,
+      lines.data(), args.dy, args.ds, args.s, args.w, args.rstd, rows, dim, args.beta));
+  add_lines(gpu, args.dw, lines.data(), blocks, dim, dim);
 }
 
-#define INSTANTIATE(T)                                                                             \
-  template void residual_norm_forward(Cuda&, float*, T*, float*, const float*, const T*,           \
-                                      const float*, int64_t, int64_t, float);                      \
-  template void residual_norm_backward(Cuda&, float*, T*, float*, const T*, const float*,          \
-                                       const float*, const float*, const float*, int64_t, int64_t, \
-                                       float);
+#define INSTANTIATE(T)                                                           \
+  template void residual_norm_forward(Cuda&, const ResidualNormForwardArgs<T>&); \
+  template void residual_norm_backward(Cuda&, const ResidualNormBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

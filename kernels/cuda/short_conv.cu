@@ -298,46 +298,48 @@ void with_shape(const ShortConvDims& dims, bool packs, F&& f) {
 }  // namespace
 
 template <class T>
-void short_conv_forward(Cuda& gpu, T* y, const T* x, const float* weight, const float* bias,
-                        const T* history, const int32_t* starts, ShortConvDims dims) {
+void short_conv_forward(Cuda& gpu, const ShortConvForwardArgs<T>& args) {
+  const ShortConvDims& dims = args.dims;
   check_dims(dims);
   if (dims.B * dims.T * dims.D == 0) return;
   constexpr int kPack = 16 / sizeof(T);
-  with_shape<kPack>(dims, packs_fit<kPack>(dims.D, y, x, bias, history), [&]<int W, int N>() {
-    const Grid grid(dims, N);
-    CUDA_CHECK(dev::launch(grid.blocks, kThreads, Filters<N>::bytes(dims.width), gpu.stream,
-                           forward_kernel<W, N, T>, y, Inputs<T>{x, history, starts, dims}, weight,
-                           bias, grid.chunk));
-  });
+  with_shape<kPack>(dims, packs_fit<kPack>(dims.D, args.y, args.x, args.bias, args.history),
+                    [&]<int W, int N>() {
+                      const Grid grid(dims, N);
+                      CUDA_CHECK(dev::launch(grid.blocks, kThreads, Filters<N>::bytes(dims.width),
+                                             gpu.stream, forward_kernel<W, N, T>, args.y,
+                                             Inputs<T>{args.x, args.history, args.starts, dims},
+                                             args.weight, args.bias, grid.chunk));
+                    });
 }
 
 template <class T>
-void short_conv_backward(Cuda& gpu, T* dx, float* dweight, float* dbias, T* dhistory, const T* dy,
-                         const T* x, const float* weight, const float* bias, const T* history,
-                         const int32_t* starts, ShortConvDims dims) {
+void short_conv_backward(Cuda& gpu, const ShortConvBackwardArgs<T>& args) {
+  const ShortConvDims& dims = args.dims;
   check_dims(dims);
   if (dims.B * dims.T * dims.D == 0) return;
   // Packs of 4 in bf16 too: with 8 the open sums alone would take half the registers of a thread.
   constexpr int kPack = 4;
   with_shape<kPack>(
-      dims, packs_fit<kPack>(dims.D, dx, dhistory, dy, x, bias, history), [&]<int W, int N>() {
+      dims,
+      packs_fit<kPack>(dims.D, args.dx, args.dhistory, args.dy, args.x, args.bias, args.history),
+      [&]<int W, int N>() {
         const Grid grid(dims, N);
         const int64_t count = grid.blocks.x, size = dims.D * dims.width, stride = size + dims.D;
         const memory::Scratch<float> lines(count * stride, Device::cuda);
         CUDA_CHECK(dev::launch(grid.blocks, kThreads, Filters<N>::bytes(dims.width), gpu.stream,
-                               backward_kernel<W, N, T>, Gradients<T>{dx, dhistory, lines.data()},
-                               dy, Inputs<T>{x, history, starts, dims}, weight, bias, grid.chunk));
-        add_lines(gpu, dweight, lines.data(), count, stride, size);
-        add_lines(gpu, dbias, lines.data() + size, count, stride, dims.D);
+                               backward_kernel<W, N, T>,
+                               Gradients<T>{args.dx, args.dhistory, lines.data()}, args.dy,
+                               Inputs<T>{args.x, args.history, args.starts, dims}, args.weight,
+                               args.bias, grid.chunk));
+        add_lines(gpu, args.dweight, lines.data(), count, stride, size);
+        add_lines(gpu, args.dbias, lines.data() + size, count, stride, dims.D);
       });
 }
 
-#define INSTANTIATE(T)                                                                        \
-  template void short_conv_forward(Cuda&, T*, const T*, const float*, const float*, const T*, \
-                                   const int32_t*, ShortConvDims);                            \
-  template void short_conv_backward(Cuda&, T*, float*, float*, T*, const T*, const T*,        \
-                                    const float*, const float*, const T*, const int32_t*,     \
-                                    ShortConvDims);
+#define INSTANTIATE(T)                                                     \
+  template void short_conv_forward(Cuda&, const ShortConvForwardArgs<T>&); \
+  template void short_conv_backward(Cuda&, const ShortConvBackwardArgs<T>&);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 #undef INSTANTIATE

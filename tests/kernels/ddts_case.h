@@ -72,10 +72,29 @@ DdtsOutputs run_ddts(const DdtsInputs& in, int threads = 1, bool null_state = fa
   const int32_t* start = in.starts.empty() ? nullptr : starts.data();
   const float* state = null_state ? nullptr : state_in.data();
   Backend exec = ddts_backend(threads);
-  ddts_forward(exec, o.data(), state_out.data(), q.data(), k.data(), v.data(), g.data(), state,
-               start, in.dims);
-  ddts_backward(exec, dq.data(), dk.data(), dv.data(), dg.data(), dstate_in.data(), d_o.data(),
-                dstate_out.data(), q.data(), k.data(), v.data(), g.data(), state, start, in.dims);
+  ddts_forward<T>(exec, {.dims = in.dims,
+                         .q = q.data(),
+                         .k = k.data(),
+                         .v = v.data(),
+                         .g = g.data(),
+                         .state_in = state,
+                         .starts = start,
+                         .o = o.data(),
+                         .state_out = state_out.data()});
+  ddts_backward<T>(exec, {.dims = in.dims,
+                          .q = q.data(),
+                          .k = k.data(),
+                          .v = v.data(),
+                          .g = g.data(),
+                          .state_in = state,
+                          .starts = start,
+                          .d_o = d_o.data(),
+                          .dstate_out = dstate_out.data(),
+                          .dq = dq.data(),
+                          .dk = dk.data(),
+                          .dv = dv.data(),
+                          .dg = dg.data(),
+                          .dstate_in = dstate_in.data()});
   return {to_double(o),  to_double(state_out), to_double(dq),       to_double(dk),
           to_double(dv), to_double(dg),        to_double(dstate_in)};
 }

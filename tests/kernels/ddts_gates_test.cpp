@@ -72,10 +72,23 @@ Result<T> run(const Problem<T>& p, bool with_bias, int threads) {
   const Array<T> qk(p.qk), gates(p.gates);
   const Array<float> bias_values(p.bias);
   const float* bias = with_bias ? bias_values.data() : nullptr;
-  ddts_gates_forward(exec, q.data(), k.data(), g.data(), qk.data(), gates.data(), bias, p.dims);
-  ddts_gates_backward(exec, dqk.data(), dgates.data(), with_bias ? dbias.data() : nullptr,
-                      in(p.dq).data(), in(p.dk).data(), in(p.dg).data(), qk.data(), gates.data(),
-                      bias, p.dims);
+  ddts_gates_forward<T>(exec, {.dims = p.dims,
+                               .qk = qk.data(),
+                               .gates = gates.data(),
+                               .bias = bias,
+                               .q = q.data(),
+                               .k = k.data(),
+                               .g = g.data()});
+  ddts_gates_backward<T>(exec, {.dims = p.dims,
+                                .qk = qk.data(),
+                                .gates = gates.data(),
+                                .bias = bias,
+                                .dq = in(p.dq).data(),
+                                .dk = in(p.dk).data(),
+                                .dg = in(p.dg).data(),
+                                .dqk = dqk.data(),
+                                .dgates = dgates.data(),
+                                .dbias = with_bias ? dbias.data() : nullptr});
   return {q.host(), k.host(), dqk.host(), dgates.host(), g.host(), dbias.host()};
 }
 

@@ -200,14 +200,21 @@ TEST(DdtsInvariants, StateMayBeUpdatedInPlace) {
         g(cast<float>(in.g));
     Array<float> state(cast<float>(in.state_in)), o(v.size());
     Backend exec = ddts_backend(2);
-    ddts_forward(exec, o.data(), state.data(), q.data(), k.data(), v.data(), g.data(), state.data(),
-                 nullptr, in.dims);
+    DdtsForwardArgs<float> args{.dims = in.dims,
+                                .q = q.data(),
+                                .k = k.data(),
+                                .v = v.data(),
+                                .g = g.data(),
+                                .state_in = state.data(),
+                                .o = o.data(),
+                                .state_out = state.data()};
+    ddts_forward(exec, args);
     const DdtsOutputs want = run_ddts<float>(in);
     EXPECT_EQ(to_double(state), want.state_out);
     EXPECT_EQ(to_double(o), want.o);
     // Neither state is needed.
-    ddts_forward<float>(exec, o.data(), nullptr, q.data(), k.data(), v.data(), g.data(), nullptr,
-                        nullptr, in.dims);
+    args.state_in = args.state_out = nullptr;
+    ddts_forward(exec, args);
     EXPECT_TRUE(close(to_double(o), run_ddts<float>(in, 1, true).o, kTolerance));
   }
 }
@@ -215,8 +222,9 @@ TEST(DdtsInvariants, StateMayBeUpdatedInPlace) {
 TEST(DdtsInvariants, BadSizesAreRefused) {
   Backend exec = backend();
   const auto forward = [&](DdtsDims dims) {
-    ddts_forward<float>(exec, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-                        nullptr, dims);
+    DdtsForwardArgs<float> args{};
+    args.dims = dims;
+    ddts_forward(exec, args);
   };
   EXPECT_THROW(forward({1, 0, 4, 4}), Error);
   if (kDevice == Device::cuda) {

@@ -47,8 +47,13 @@ class DdtsTraffic : public ::testing::Test {
 TEST_F(DdtsTraffic, Forward) {
   Array<bf16> o(kTokens * kValues);
   Array<float> state_out(kKeys * kValues);
-  ddts_forward<bf16>(exec, o.data(), state_out.data(), q.data(), k.data(), v.data(), g.data(),
-                     nullptr, nullptr, kDims);
+  ddts_forward<bf16>(exec, {.dims = kDims,
+                            .q = q.data(),
+                            .k = k.data(),
+                            .v = v.data(),
+                            .g = g.data(),
+                            .o = o.data(),
+                            .state_out = state_out.data()});
   (void)o.host();
   const int64_t keys = kTokens * kKeys, values = kTokens * kValues;
   expect_traffic(keys * (2 * kHalf + kFloat) + 2 * values * kHalf + kState, 1.3);
@@ -60,10 +65,19 @@ TEST_F(DdtsTraffic, Backward) {
   for (const bool states : {false, true}) {
     SCOPED_TRACE(states);
     simt::reset_counters();
-    ddts_backward<bf16>(exec, dq.data(), dk.data(), dv.data(), dg.data(),
-                        states ? dstate_in.data() : nullptr, d_o.data(),
-                        states ? state.data() : nullptr, q.data(), k.data(), v.data(), g.data(),
-                        states ? state.data() : nullptr, nullptr, kDims);
+    ddts_backward<bf16>(exec, {.dims = kDims,
+                               .q = q.data(),
+                               .k = k.data(),
+                               .v = v.data(),
+                               .g = g.data(),
+                               .state_in = states ? state.data() : nullptr,
+                               .d_o = d_o.data(),
+                               .dstate_out = states ? state.data() : nullptr,
+                               .dq = dq.data(),
+                               .dk = dk.data(),
+                               .dv = dv.data(),
+                               .dg = dg.data(),
+                               .dstate_in = states ? dstate_in.data() : nullptr});
     (void)dv.host();
     const int64_t keys = kTokens * kKeys, values = kTokens * kValues;
     expect_traffic(2 * keys * (2 * kHalf + kFloat) + 3 * values * kHalf + (states ? 3 : 0) * kState,

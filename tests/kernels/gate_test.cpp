@@ -109,9 +109,21 @@ TYPED_TEST(Gate, Sigmoid) {
     Backend exec = backend(2);
     Array<T> y(n), dz(n), dx(n);
     Array<float> dbias(dim, 0.5f);
-    sigmoid_gate_forward(exec, y.data(), in(z).data(), in(bias).data(), in(x).data(), rows, dim);
-    sigmoid_gate_backward(exec, dz.data(), dbias.data(), dx.data(), in(dy).data(), in(z).data(),
-                          in(bias).data(), in(x).data(), rows, dim);
+    sigmoid_gate_forward<T>(exec, {.rows = rows,
+                                   .dim = dim,
+                                   .z = in(z).data(),
+                                   .x = in(x).data(),
+                                   .bias = in(bias).data(),
+                                   .y = y.data()});
+    sigmoid_gate_backward<T>(exec, {.rows = rows,
+                                    .dim = dim,
+                                    .z = in(z).data(),
+                                    .x = in(x).data(),
+                                    .bias = in(bias).data(),
+                                    .dy = in(dy).data(),
+                                    .dz = dz.data(),
+                                    .dx = dx.data(),
+                                    .dbias = dbias.data()});
     EXPECT_TRUE(close(to_double(y), want, tolerance<T>()));
     EXPECT_TRUE(close(to_double(dz), want_dz, tolerance<T>()));
     EXPECT_TRUE(close(to_double(dx), want_dx, tolerance<T>()));
@@ -130,8 +142,15 @@ TYPED_TEST(Gate, SameBitsOnAnyNumberOfThreads) {
     Backend exec = backend(threads);
     Array<T> dz(n), dx(n);
     Array<float> sum(dim, 0.0f);
-    sigmoid_gate_backward(exec, dz.data(), sum.data(), dx.data(), in(dy).data(), in(z).data(),
-                          in(bias).data(), in(x).data(), rows, dim);
+    sigmoid_gate_backward<T>(exec, {.rows = rows,
+                                    .dim = dim,
+                                    .z = in(z).data(),
+                                    .x = in(x).data(),
+                                    .bias = in(bias).data(),
+                                    .dy = in(dy).data(),
+                                    .dz = dz.data(),
+                                    .dx = dx.data(),
+                                    .dbias = sum.data()});
     dbias.push_back(sum.host());
   }
   EXPECT_EQ(dbias[0], dbias[1]);
@@ -159,7 +178,12 @@ TYPED_TEST(Gate, ExtremesAndNan) {
     if (std::abs(to_f32(value)) < 1e-37f) value = T(0.0f);
   check(silu);
   const std::vector<float> bias(6, 0.0f);
-  sigmoid_gate_forward(exec, y_device.data(), in(z).data(), in(bias).data(), in(x).data(), 1, 6);
+  sigmoid_gate_forward<T>(exec, {.rows = 1,
+                                 .dim = 6,
+                                 .z = in(z).data(),
+                                 .x = in(x).data(),
+                                 .bias = in(bias).data(),
+                                 .y = y_device.data()});
   y = y_device.host();
   for (auto& value : y)
     if (std::abs(to_f32(value)) < 1e-37f) value = T(0.0f);

@@ -73,13 +73,27 @@ Result<T> run(const Problem<T>& p, bool skip, int threads) {
   Array<float> rstd(p.dims.rows), dskip_weight(dim, 0.5f), dw(dim, 0.5f);
   const Array<T> o(p.o), c(p.c), gate(p.gate);
   const Array<float> skip_weight(p.skip_weight), w(p.w);
-  gated_norm_forward(exec, y.data(), rstd.data(), o.data(), skip ? c.data() : nullptr,
-                     skip ? skip_weight.data() : nullptr, gate.data(), w.data(), p.dims);
-  gated_norm_backward(exec, d_o.data(), skip ? dc.data() : nullptr,
-                      skip ? dskip_weight.data() : nullptr, dgate.data(), dw.data(),
-                      in(p.dy).data(), o.data(), skip ? c.data() : nullptr,
-                      skip ? skip_weight.data() : nullptr, gate.data(), w.data(),
-                      std::as_const(rstd).data(), p.dims);
+  gated_norm_forward<T>(exec, {.dims = p.dims,
+                               .o = o.data(),
+                               .c = skip ? c.data() : nullptr,
+                               .skip_weight = skip ? skip_weight.data() : nullptr,
+                               .gate = gate.data(),
+                               .w = w.data(),
+                               .y = y.data(),
+                               .rstd = rstd.data()});
+  gated_norm_backward<T>(exec, {.dims = p.dims,
+                                .o = o.data(),
+                                .c = skip ? c.data() : nullptr,
+                                .skip_weight = skip ? skip_weight.data() : nullptr,
+                                .gate = gate.data(),
+                                .w = w.data(),
+                                .rstd = rstd.data(),
+                                .dy = in(p.dy).data(),
+                                .d_o = d_o.data(),
+                                .dc = skip ? dc.data() : nullptr,
+                                .dgate = dgate.data(),
+                                .dskip_weight = skip ? dskip_weight.data() : nullptr,
+                                .dw = dw.data()});
   return {y.host(),     d_o.host(),  skip ? dc.host() : std::vector<T>(),
           dgate.host(), rstd.host(), dskip_weight.host(),
           dw.host()};

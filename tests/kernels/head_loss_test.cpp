@@ -117,9 +117,19 @@ struct Case {
     const Array<int32_t> targets_in = targets;
     Array<float> losses_out = losses, alone_out = losses_alone, dw_out = dw;
     Array<T> dx_out = dx;
-    head_loss_forward(exec, alone_out.data(), x_in.data(), w_in.data(), targets_in.data(), d);
-    head_loss_forward_backward(exec, losses_out.data(), dx_out.data(), dw_out.data(), x_in.data(),
-                               w_in.data(), targets_in.data(), scale, d);
+    head_loss_forward<T>(exec, {.dims = d,
+                                .x = x_in.data(),
+                                .w = w_in.data(),
+                                .targets = targets_in.data(),
+                                .losses = alone_out.data()});
+    head_loss_forward_backward<T>(exec, {.dims = d,
+                                         .x = x_in.data(),
+                                         .w = w_in.data(),
+                                         .targets = targets_in.data(),
+                                         .scale = scale,
+                                         .losses = losses_out.data(),
+                                         .dx = dx_out.data(),
+                                         .dw = dw_out.data()});
     losses_alone = alone_out.host(), losses = losses_out.host();
     dx = dx_out.host(), dw = dw_out.host();
   }
@@ -318,8 +328,11 @@ TEST(HeadLoss, NamesTheBadTarget) {
     Backend exec = backend();
     Array<float> losses(3, 42.0f);
     try {
-      head_loss_forward(exec, losses.data(), in(x).data(), in(w).data(), in(targets).data(),
-                        {3, 2, 5});
+      head_loss_forward<float>(exec, {.dims = {.rows = 3, .dim = 2, .vocab = 5},
+                                      .x = in(x).data(),
+                                      .w = in(w).data(),
+                                      .targets = in(targets).data(),
+                                      .losses = losses.data()});
       wait(exec);  // a GPU says so when the host waits
       ADD_FAILURE() << "accepted " << bad;
     } catch (const Error& error) {
@@ -345,8 +358,11 @@ TEST(HeadLoss, NamesTheBadTargetOfALaterBlock) {
   Backend exec = backend(2);
   Array<float> losses(rows);
   try {
-    head_loss_forward(exec, losses.data(), Array<float>(rows, 1.0f).data(),
-                      Array<float>(4, 1.0f).data(), in(targets).data(), {rows, 1, 4});
+    head_loss_forward<float>(exec, {.dims = {.rows = rows, .dim = 1, .vocab = 4},
+                                    .x = Array<float>(rows, 1.0f).data(),
+                                    .w = Array<float>(4, 1.0f).data(),
+                                    .targets = in(targets).data(),
+                                    .losses = losses.data()});
     wait(exec);
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {

@@ -68,9 +68,15 @@ void check_forward(int64_t rows, int64_t dim, bool with_branch, int threads) {
   Backend exec = backend(threads);
   Array<float> s(p.x), rstd(rows);  // in place
   Array<T> y(rows * dim);
-  residual_norm_forward(exec, with_branch ? s.data() : nullptr, y.data(), rstd.data(), s.data(),
-                        with_branch ? in(p.branch).data() : nullptr, in(p.w).data(), rows, dim,
-                        kEps);
+  residual_norm_forward<T>(exec, {.rows = rows,
+                                  .dim = dim,
+                                  .eps = kEps,
+                                  .x = s.data(),
+                                  .branch = with_branch ? in(p.branch).data() : nullptr,
+                                  .w = in(p.w).data(),
+                                  .s = with_branch ? s.data() : nullptr,
+                                  .y = y.data(),
+                                  .rstd = rstd.data()});
   if (with_branch) {
     EXPECT_TRUE(close(to_double(s), want.s, epsilon_of(DType::f32)));
   }
@@ -121,8 +127,15 @@ void check_backward(int64_t rows, int64_t dim, bool with_ds, bool with_dbranch, 
   Backend exec = backend(2);
   Array<float> s(rows * dim), rstd(rows);
   Array<T> y(rows * dim), dbranch(rows * dim);
-  residual_norm_forward(exec, s.data(), y.data(), rstd.data(), in(p.x).data(), in(p.branch).data(),
-                        in(p.w).data(), rows, dim, kEps);
+  residual_norm_forward<T>(exec, {.rows = rows,
+                                  .dim = dim,
+                                  .eps = kEps,
+                                  .x = in(p.x).data(),
+                                  .branch = in(p.branch).data(),
+                                  .w = in(p.w).data(),
+                                  .s = s.data(),
+                                  .y = y.data(),
+                                  .rstd = rstd.data()});
   // beta = 0 must not read dx; with ds it holds ds itself (in place).
   Array<float> dx(rows * dim, std::numeric_limits<float>::quiet_NaN());
   const Array<float> separate_ds(p.ds);
@@ -131,9 +144,17 @@ void check_backward(int64_t rows, int64_t dim, bool with_ds, bool with_dbranch, 
   if (with_ds && beta == 0) dx.set(p.ds);
   const float* ds = !with_ds ? nullptr : beta == 0 ? dx.data() : separate_ds.data();
   Array<float> dw(dim, 0.25f);
-  residual_norm_backward(exec, dx.data(), with_dbranch ? dbranch.data() : nullptr, dw.data(),
-                         in(p.dy).data(), ds, std::as_const(s).data(), in(p.w).data(),
-                         std::as_const(rstd).data(), rows, dim, beta);
+  residual_norm_backward<T>(exec, {.rows = rows,
+                                   .dim = dim,
+                                   .beta = beta,
+                                   .s = s.data(),
+                                   .w = in(p.w).data(),
+                                   .rstd = rstd.data(),
+                                   .dy = in(p.dy).data(),
+                                   .ds = ds,
+                                   .dx = dx.data(),
+                                   .dbranch = with_dbranch ? dbranch.data() : nullptr,
+                                   .dw = dw.data()});
   std::vector<double> want_dx = want.dx, want_dw = want.dw;
   for (double& value : want_dw) value += 0.25;
   if (beta == 1)
@@ -163,10 +184,22 @@ TYPED_TEST(Norm, SameBitsOnAnyNumberOfThreads) {
     Backend exec = backend(threads);
     Array<float> rstd(rows), dx(rows * dim), sum(dim, 0.0f);
     Array<T> y(rows * dim);
-    residual_norm_forward<T>(exec, nullptr, y.data(), rstd.data(), in(p.x).data(), nullptr,
-                             in(p.w).data(), rows, dim, kEps);
-    residual_norm_backward<T>(exec, dx.data(), nullptr, sum.data(), in(p.dy).data(), nullptr,
-                              in(p.x).data(), in(p.w).data(), rstd.data(), rows, dim, 0);
+    residual_norm_forward<T>(exec, {.rows = rows,
+                                    .dim = dim,
+                                    .eps = kEps,
+                                    .x = in(p.x).data(),
+                                    .w = in(p.w).data(),
+                                    .y = y.data(),
+                                    .rstd = rstd.data()});
+    residual_norm_backward<T>(exec, {.rows = rows,
+                                     .dim = dim,
+                                     .beta = 0,
+                                     .s = in(p.x).data(),
+                                     .w = in(p.w).data(),
+                                     .rstd = rstd.data(),
+                                     .dy = in(p.dy).data(),
+                                     .dx = dx.data(),
+                                     .dw = sum.data()});
     dw.push_back(sum.host());
   }
   EXPECT_EQ(dw[0], dw[1]);
@@ -180,8 +213,13 @@ TYPED_TEST(Norm, NanStaysInItsRow) {
   Backend exec = backend();
   Array<float> rstd(3);
   Array<T> y_device(60);
-  residual_norm_forward<T>(exec, nullptr, y_device.data(), rstd.data(), in(p.x).data(), nullptr,
-                           in(p.w).data(), 3, 20, kEps);
+  residual_norm_forward<T>(exec, {.rows = 3,
+                                  .dim = 20,
+                                  .eps = kEps,
+                                  .x = in(p.x).data(),
+                                  .w = in(p.w).data(),
+                                  .y = y_device.data(),
+                                  .rstd = rstd.data()});
   const std::vector<T> y = y_device.host();
   for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(to_f32(y[i])), i / 20 == 1) << i;
 }

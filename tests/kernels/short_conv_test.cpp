@@ -72,10 +72,24 @@ Result<T> run(const Problem<T>& p, bool with_history, int threads) {
   const Array<int32_t> start_values(p.starts);
   const T* history = with_history ? history_values.data() : nullptr;
   const int32_t* starts = p.starts.empty() ? nullptr : start_values.data();
-  short_conv_forward(exec, y.data(), x.data(), weight.data(), bias.data(), history, starts, p.dims);
-  short_conv_backward(exec, dx.data(), dweight.data(), dbias.data(),
-                      with_history ? dhistory.data() : nullptr, in(p.dy).data(), x.data(),
-                      weight.data(), bias.data(), history, starts, p.dims);
+  short_conv_forward<T>(exec, {.dims = p.dims,
+                               .x = x.data(),
+                               .weight = weight.data(),
+                               .bias = bias.data(),
+                               .history = history,
+                               .starts = starts,
+                               .y = y.data()});
+  short_conv_backward<T>(exec, {.dims = p.dims,
+                                .x = x.data(),
+                                .weight = weight.data(),
+                                .bias = bias.data(),
+                                .history = history,
+                                .starts = starts,
+                                .dy = in(p.dy).data(),
+                                .dx = dx.data(),
+                                .dhistory = with_history ? dhistory.data() : nullptr,
+                                .dweight = dweight.data(),
+                                .dbias = dbias.data()});
   return {y.host(), dx.host(), dhistory.host(), dweight.host(), dbias.host()};
 }
 

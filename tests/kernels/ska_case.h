@@ -47,9 +47,24 @@ SkaResults<T> run_ska(Backend exec, const SkaDims& d, const SkaInputs<T>& x) {
   const int32_t* const documents = x.starts.empty() ? nullptr : starts.data();
   Array<T> o = like(x.q), dq = like(x.q), dk = like(x.k), dv = like(x.v);
   Array<float> lse(d.B * d.H * d.T, nan);
-  ska_forward(exec, o.data(), lse.data(), q.data(), k.data(), v.data(), documents, d);
-  ska_backward(exec, dq.data(), dk.data(), dv.data(), d_o.data(), q.data(), k.data(), v.data(),
-               std::as_const(o).data(), std::as_const(lse).data(), documents, d);
+  ska_forward<T>(exec, {.dims = d,
+                        .q = q.data(),
+                        .k = k.data(),
+                        .v = v.data(),
+                        .starts = documents,
+                        .o = o.data(),
+                        .lse = lse.data()});
+  ska_backward<T>(exec, {.dims = d,
+                         .q = q.data(),
+                         .k = k.data(),
+                         .v = v.data(),
+                         .starts = documents,
+                         .o = o.data(),
+                         .lse = lse.data(),
+                         .d_o = d_o.data(),
+                         .dq = dq.data(),
+                         .dk = dk.data(),
+                         .dv = dv.data()});
   return {o.host(), dq.host(), dk.host(), dv.host(), lse.host()};
 }
 

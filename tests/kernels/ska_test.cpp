@@ -364,8 +364,13 @@ TEST(Ska, RejectsBadShapes) {
     Backend exec = backend();
     std::vector<float> x(1000);
     try {
-      ska_forward(exec, x.data(), x.data(), x.data(), x.data(), x.data(),
-                  starts.empty() ? nullptr : starts.data(), d);
+      ska_forward<float>(exec, {.dims = d,
+                                .q = x.data(),
+                                .k = x.data(),
+                                .v = x.data(),
+                                .starts = starts.empty() ? nullptr : starts.data(),
+                                .o = x.data(),
+                                .lse = x.data()});
     } catch (const Error& e) {
       return e.what();
     }

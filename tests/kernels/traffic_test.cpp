@@ -53,8 +53,14 @@ TYPED_TEST(Traffic, GatedNorm) {
   Array<float> rstd(dims.rows), dskip(dims.dim, 0.0f), dw(dims.dim, 0.0f);
   Cuda gpu = testing::backend();
   const auto forward = count("forward_kernel", [&] {
-    gated_norm_forward(gpu, y.data(), rstd.data(), o.data(), c.data(), skip.data(), gate.data(),
-                       w.data(), dims);
+    gated_norm_forward<T>(gpu, {.dims = dims,
+                                .o = o.data(),
+                                .c = c.data(),
+                                .skip_weight = skip.data(),
+                                .gate = gate.data(),
+                                .w = w.data(),
+                                .y = y.data(),
+                                .rstd = rstd.data()});
     return y;
   });
   const uint64_t array = n * sizeof(T), weights = 2 * dims.dim * sizeof(float);
@@ -62,9 +68,19 @@ TYPED_TEST(Traffic, GatedNorm) {
   EXPECT_EQ(forward.load_bytes, 3 * array + forward.blocks * weights);
   EXPECT_EQ(forward.store_bytes, array + scales);
   const auto backward = count("backward_kernel", [&] {
-    gated_norm_backward(gpu, d_o.data(), dc.data(), dskip.data(), dgate.data(), dw.data(),
-                        dy.data(), o.data(), c.data(), skip.data(), gate.data(), w.data(),
-                        std::as_const(rstd).data(), dims);
+    gated_norm_backward<T>(gpu, {.dims = dims,
+                                 .o = o.data(),
+                                 .c = c.data(),
+                                 .skip_weight = skip.data(),
+                                 .gate = gate.data(),
+                                 .w = w.data(),
+                                 .rstd = rstd.data(),
+                                 .dy = dy.data(),
+                                 .d_o = d_o.data(),
+                                 .dc = dc.data(),
+                                 .dgate = dgate.data(),
+                                 .dskip_weight = dskip.data(),
+                                 .dw = dw.data()});
     return d_o;
   });
   // Every thread reads the scale of the row.
@@ -84,8 +100,13 @@ TYPED_TEST(Traffic, DdtsGates) {
   Array<float> g(n), dbias(2 * dims.m, 0.0f);
   Cuda gpu = testing::backend();
   const auto forward = count("forward_kernel", [&] {
-    ddts_gates_forward(gpu, q.data(), k.data(), g.data(), qk.data(), gates.data(), bias.data(),
-                       dims);
+    ddts_gates_forward<T>(gpu, {.dims = dims,
+                                .qk = qk.data(),
+                                .gates = gates.data(),
+                                .bias = bias.data(),
+                                .q = q.data(),
+                                .k = k.data(),
+                                .g = g.data()});
     return q;
   });
   const uint64_t array = n * sizeof(T), decays = n * sizeof(float);
@@ -93,8 +114,16 @@ TYPED_TEST(Traffic, DdtsGates) {
   EXPECT_EQ(forward.load_bytes, 4 * array + biases);
   EXPECT_EQ(forward.store_bytes, 2 * array + decays);
   const auto backward = count("backward_kernel", [&] {
-    ddts_gates_backward(gpu, dqk.data(), dgates.data(), dbias.data(), dq.data(), dk.data(),
-                        dg.data(), qk.data(), gates.data(), bias.data(), dims);
+    ddts_gates_backward<T>(gpu, {.dims = dims,
+                                 .qk = qk.data(),
+                                 .gates = gates.data(),
+                                 .bias = bias.data(),
+                                 .dq = dq.data(),
+                                 .dk = dk.data(),
+                                 .dg = dg.data(),
+                                 .dqk = dqk.data(),
+                                 .dgates = dgates.data(),
+                                 .dbias = dbias.data()});
     return dqk;
   });
   // Of q and k, only k is read.
@@ -113,8 +142,12 @@ TYPED_TEST(Traffic, ShortConv) {
   Array<float> dweight(dims.D * dims.width, 0.0f), dbias(dims.D, 0.0f);
   Cuda gpu = testing::backend();
   const auto forward = count("forward_kernel", [&] {
-    short_conv_forward<T>(gpu, y.data(), x.data(), weight.data(), bias.data(), nullptr,
-                          starts.data(), dims);
+    short_conv_forward<T>(gpu, {.dims = dims,
+                                .x = x.data(),
+                                .weight = weight.data(),
+                                .bias = bias.data(),
+                                .starts = starts.data(),
+                                .y = y.data()});
     return y;
   });
   // Beside x and y: three tokens in front of each chunk of 32, and what does not grow with T.
@@ -127,8 +160,15 @@ TYPED_TEST(Traffic, ShortConv) {
   };
   EXPECT_EQ(forward.load_bytes, array + seam + 2 * filter + starts_read(16 / sizeof(T), dims.T));
   const auto backward = count("backward_kernel", [&] {
-    short_conv_backward<T>(gpu, dx.data(), dweight.data(), dbias.data(), nullptr, dy.data(),
-                           x.data(), weight.data(), bias.data(), nullptr, starts.data(), dims);
+    short_conv_backward<T>(gpu, {.dims = dims,
+                                 .x = x.data(),
+                                 .weight = weight.data(),
+                                 .bias = bias.data(),
+                                 .starts = starts.data(),
+                                 .dy = dy.data(),
+                                 .dx = dx.data(),
+                                 .dweight = dweight.data(),
+                                 .dbias = dbias.data()});
     return dx;
   });
   EXPECT_EQ(backward.store_bytes, array + 2 * filter);

@@ -208,13 +208,13 @@ __global__ void __launch_bounds__(kPairThreads) pairs_kernel(PairGradients<T> p,
 }  // namespace
 
 template <class T>
-void ddts_backward(Cuda& gpu, T* dq, T* dk, T* dv, float* dg, float* dstate_in, const T* d_o,
-                   const float* dstate_out, const T* q, const T* k, const T* v, const float* g,
-                   const float* state_in, const int32_t* starts, DdtsDims dims) {
+void ddts_backward(Cuda& gpu, const DdtsBackwardArgs<T>& args) {
+  const DdtsDims& dims = args.dims;
   check_dims(dims);
   const Tiling tiling(dims);
   const int length = static_cast<int>(dims.T), V = static_cast<int>(dims.V);
-  const Sequences<T> sequences{q, k, g, starts, length, static_cast<int>(dims.K), tiling.chunks};
+  const Sequences<T> sequences{
+      args.q, args.k, args.g, args.starts, length, static_cast<int>(dims.K), tiling.chunks};
   const memory::Scratch<T> records(dims.B * tiling.chunks * Record<T>{tiling.slices}.size(),
                                    Device::cuda);
   launch_records<T>(gpu, records.data(), sequences, dims);
@@ -225,51 +225,47 @@ void ddts_backward(Cuda& gpu, T* dq, T* dk, T* dv, float* dg, float* dstate_in, 
   const int64_t row_bytes = dims.V * int64_t{sizeof(T)};
   Walk<T> walk{};
   walk.records = records.data();
-  walk.in = v;
+  walk.in = args.v;
   walk.checkpoints = states.data();
-  walk.state_in = state_in;
+  walk.state_in = args.state_in;
   walk.length = length;
   walk.K = sequences.K;
   walk.V = V;
   walk.chunks = tiling.chunks;
   walk.pairs = tiling.pairs;
   walk.steps = (tiling.pairs - 1) * kPair;
-  walk.vectors = aligned(v, row_bytes);
+  walk.vectors = aligned(args.v, row_bytes);
   launch_walk<Walks::states>(gpu, walk, dims);
 
-  walk.in = d_o;
-  walk.out = dv;
+  walk.in = args.d_o;
+  walk.out = args.dv;
   walk.checkpoints = dstates.data();
-  walk.state_in = dstate_out;
-  walk.state_out = dstate_in;
+  walk.state_in = args.dstate_out;
+  walk.state_out = args.dstate_in;
   walk.steps = tiling.chunks;
-  walk.vectors = aligned(d_o, row_bytes) && aligned(dv, row_bytes);
+  walk.vectors = aligned(args.d_o, row_bytes) && aligned(args.dv, row_bytes);
   launch_walk<Walks::reverse>(gpu, walk, dims);
 
   PairGradients<T> pairs{};
-  pairs.out = {dq, dk, dg};
-  pairs.v = v;
-  pairs.d_o = d_o;
+  pairs.out = {args.dq, args.dk, args.dg};
+  pairs.v = args.v;
+  pairs.d_o = args.d_o;
   pairs.records = records.data();
   pairs.states = states.data();
   pairs.dstates = dstates.data();
-  pairs.state_is_zero = state_in == nullptr;
-  pairs.dstate_is_zero = dstate_out == nullptr;
+  pairs.state_is_zero = args.state_in == nullptr;
+  pairs.dstate_is_zero = args.dstate_out == nullptr;
   pairs.V = V;
   pairs.pairs = tiling.pairs;
   pairs.slices = tiling.slices;
-  pairs.vectors = aligned(v, row_bytes) && aligned(d_o, row_bytes);
+  pairs.vectors = aligned(args.v, row_bytes) && aligned(args.d_o, row_bytes);
   const dim3 grid(static_cast<unsigned>(tiling.pairs), static_cast<unsigned>(tiling.slices),
                   static_cast<unsigned>(dims.B));
   CUDA_CHECK(dev::launch(grid, dim3(kPairThreads), PairShared<T>::kBytes, gpu.stream,
                          pairs_kernel<T>, pairs, sequences));
 }
 
-template void ddts_backward<float>(Cuda&, float*, float*, float*, float*, float*, const float*,
-                                   const float*, const float*, const float*, const float*,
-                                   const float*, const float*, const int32_t*, DdtsDims);
-template void ddts_backward<bf16>(Cuda&, bf16*, bf16*, bf16*, float*, float*, const bf16*,
-                                  const float*, const bf16*, const bf16*, const bf16*, const float*,
-                                  const float*, const int32_t*, DdtsDims);
+template void ddts_backward(Cuda&, const DdtsBackwardArgs<float>&);
+template void ddts_backward(Cuda&, const DdtsBackwardArgs<bf16>&);
 
 }  // namespace rodimus

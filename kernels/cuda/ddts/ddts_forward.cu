@@ -48,39 +48,39 @@ __global__ void __launch_bounds__(kTokenThreads)
 }  // namespace
 
 template <class T>
-void ddts_forward(Cuda& gpu, T* o, float* state_out, const T* q, const T* k, const T* v,
-                  const float* g, const float* state_in, const int32_t* starts, DdtsDims dims) {
+void ddts_forward(Cuda& gpu, const DdtsForwardArgs<T>& args) {
+  const DdtsDims& dims = args.dims;
   check_dims(dims);
   const int K = static_cast<int>(dims.K), V = static_cast<int>(dims.V);
   if (dims.T == 1) {
     const dim3 grid((V + kTokenThreads - 1) / kTokenThreads, static_cast<unsigned>(dims.B));
-    CUDA_CHECK(dev::launch(grid, dim3(kTokenThreads), 0, gpu.stream, ddts_token_kernel<T>, o,
-                           state_out, q, k, v, g, state_in, K, V));
+    CUDA_CHECK(dev::launch(grid, dim3(kTokenThreads), 0, gpu.stream, ddts_token_kernel<T>, args.o,
+                           args.state_out, args.q, args.k, args.v, args.g, args.state_in, K, V));
     return;
   }
   const Tiling tiling(dims);
   const int length = static_cast<int>(dims.T);
   const memory::Scratch<T> records(dims.B * tiling.chunks * Record<T>{tiling.slices}.size(),
                                    Device::cuda);
-  launch_records<T>(gpu, records.data(), {q, k, g, starts, length, K, tiling.chunks}, dims);
+  launch_records<T>(gpu, records.data(),
+                    {args.q, args.k, args.g, args.starts, length, K, tiling.chunks}, dims);
   Walk<T> walk{};
   walk.records = records.data();
-  walk.in = v;
-  walk.out = o;
-  walk.state_in = state_in;
-  walk.state_out = state_out;
+  walk.in = args.v;
+  walk.out = args.o;
+  walk.state_in = args.state_in;
+  walk.state_out = args.state_out;
   walk.length = length;
   walk.K = K;
   walk.V = V;
   walk.chunks = walk.steps = tiling.chunks;
   walk.pairs = tiling.pairs;
-  walk.vectors = aligned(v, dims.V * int64_t{sizeof(T)}) && aligned(o, dims.V * int64_t{sizeof(T)});
+  walk.vectors =
+      aligned(args.v, dims.V * int64_t{sizeof(T)}) && aligned(args.o, dims.V * int64_t{sizeof(T)});
   launch_walk<Walks::forward>(gpu, walk, dims);
 }
 
-template void ddts_forward<float>(Cuda&, float*, float*, const float*, const float*, const float*,
-                                  const float*, const float*, const int32_t*, DdtsDims);
-template void ddts_forward<bf16>(Cuda&, bf16*, float*, const bf16*, const bf16*, const bf16*,
-                                 const float*, const float*, const int32_t*, DdtsDims);
+template void ddts_forward(Cuda&, const DdtsForwardArgs<float>&);
+template void ddts_forward(Cuda&, const DdtsForwardArgs<bf16>&);
 
 }  // namespace rodimus

@@ -54,36 +54,35 @@ __global__ void __launch_bounds__(32 * kWarps)
 }  // namespace cuda::ska
 
 template <class T>
-void ska_backward(Cuda& gpu, T* dq, T* dk, T* dv, const T* d_o, const T* q, const T* k, const T* v,
-                  const T* o, const float* lse, const int32_t* starts, SkaDims dims) {
+void ska_backward(Cuda& gpu, const SkaBackwardArgs<T>& args) {
   using namespace cuda;
   using namespace cuda::ska;
-  dims = ska_checked(dims, starts != nullptr);
+  const SkaDims dims = ska_checked(args.dims, args.starts != nullptr);
   if (dims.B == 0 || dims.Tk == 0) return;
-  const Shape shape = shape_of<T>(dims, {dq, dk, dv, d_o, q, k, v, o});
+  const Shape shape =
+      shape_of<T>(dims, {args.dq, args.dk, args.dv, args.d_o, args.q, args.k, args.v, args.o});
   const int64_t heads = dims.B * dims.H;
   const memory::Scratch<float> delta(heads * dims.T, Device::cuda);
-  const BackwardArgs<T> args{{q, k, v, starts, shape},
-                             d_o,
-                             lse,
+  const BackwardArgs<T> pass{{args.q, args.k, args.v, args.starts, shape},
+                             args.d_o,
+                             args.lse,
                              delta.data(),
-                             dq,
-                             dk,
-                             dv,
+                             args.dq,
+                             args.dk,
+                             args.dv,
                              dims.B,
                              1.0f / std::sqrt(static_cast<float>(dims.D))};
   if (dims.T > 0) {
     const int blocks_per_head = (shape.T + kRows - 1) / kRows;
     CUDA_CHECK(dev::launch(narrow<unsigned>(heads * blocks_per_head), 32 * kWarps, 0, gpu.stream,
-                           ska_delta_kernel<T>, delta.data(), d_o, o, blocks_per_head, shape));
-    backward_queries(gpu, args);
+                           ska_delta_kernel<T>, delta.data(), args.d_o, args.o, blocks_per_head,
+                           shape));
+    backward_queries(gpu, pass);
   }
-  backward_keys(gpu, args);
+  backward_keys(gpu, pass);
 }
 
-template void ska_backward(Cuda&, float*, float*, float*, const float*, const float*, const float*,
-                           const float*, const float*, const float*, const int32_t*, SkaDims);
-template void ska_backward(Cuda&, bf16*, bf16*, bf16*, const bf16*, const bf16*, const bf16*,
-                           const bf16*, const bf16*, const float*, const int32_t*, SkaDims);
+template void ska_backward(Cuda&, const SkaBackwardArgs<float>&);
+template void ska_backward(Cuda&, const SkaBackwardArgs<bf16>&);
 
 }  // namespace rodimus

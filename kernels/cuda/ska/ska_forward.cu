@@ -205,25 +205,22 @@ void launch_forward(Cuda& gpu, ForwardArgs<typename G::T> args, int64_t B) {
 }  // namespace cuda::ska
 
 template <class T>
-void ska_forward(Cuda& gpu, T* o, float* lse, const T* q, const T* k, const T* v,
-                 const int32_t* starts, SkaDims dims) {
-  dims = ska_checked(dims, starts != nullptr);
+void ska_forward(Cuda& gpu, const SkaForwardArgs<T>& args) {
+  const SkaDims dims = ska_checked(args.dims, args.starts != nullptr);
   if (dims.B == 0 || dims.T == 0) return;
-  const cuda::ska::Shape shape = cuda::ska::shape_of<T>(dims, {o, q, k, v});
-  cuda::ska::ForwardArgs<T> args{};
-  args.in = {q, k, v, starts, shape};
-  args.o = o;
-  args.lse = lse;
-  args.all_rows = dims.B * dims.T * dims.H;
-  args.scale = cuda::ska::kLog2e / std::sqrt(static_cast<float>(dims.D));
+  const cuda::ska::Shape shape = cuda::ska::shape_of<T>(dims, {args.o, args.q, args.k, args.v});
+  cuda::ska::ForwardArgs<T> pass{};
+  pass.in = {args.q, args.k, args.v, args.starts, shape};
+  pass.o = args.o;
+  pass.lse = args.lse;
+  pass.all_rows = dims.B * dims.T * dims.H;
+  pass.scale = cuda::ska::kLog2e / std::sqrt(static_cast<float>(dims.D));
   cuda::ska::with_dim(dims.D, [&](auto dim) {
-    cuda::ska::launch_forward<cuda::ska::Geometry<T, dim.value>>(gpu, args, dims.B);
+    cuda::ska::launch_forward<cuda::ska::Geometry<T, dim.value>>(gpu, pass, dims.B);
   });
 }
 
-template void ska_forward(Cuda&, float*, float*, const float*, const float*, const float*,
-                          const int32_t*, SkaDims);
-template void ska_forward(Cuda&, bf16*, float*, const bf16*, const bf16*, const bf16*,
-                          const int32_t*, SkaDims);
+template void ska_forward(Cuda&, const SkaForwardArgs<float>&);
+template void ska_forward(Cuda&, const SkaForwardArgs<bf16>&);
 
 }  // namespace rodimus
