@@ -45,7 +45,8 @@ void Tape::mark(std::function<void(Context&)> reached) {
 
 void Tape::backward(Context& ctx, std::vector<Seed> seeds) {
   for (Seed& seed : seeds) seed.slot->add(ctx, std::move(seed.grad));
-  Context inner{ctx.exec, ctx.compute, nullptr, ctx.profile};
+  Context inner{
+      .exec = ctx.exec, .compute = ctx.compute, .profile = ctx.profile, .group = ctx.group};
   std::vector<Tensor> grads;
   while (!steps_.empty()) {
     const Step step =
@@ -73,29 +74,35 @@ Var make_output(const Context& ctx, Tensor value) {
 
 std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment segment) {
   if (ctx.tape == nullptr) return segment(ctx, inputs);
-  Context silent{ctx.exec, ctx.compute, nullptr, ctx.profile};
+  Context silent{
+      .exec = ctx.exec, .compute = ctx.compute, .profile = ctx.profile, .group = ctx.group};
   std::vector<Var> outputs;
   std::vector<std::shared_ptr<GradSlot>> slots;
   for (Var& result : segment(silent, inputs)) {
     outputs.push_back(make_output(ctx, std::move(result.value)));
     slots.push_back(outputs.back().slot);
   }
-  ctx.tape->record(
-      {"recompute"}, std::move(slots), [inputs, segment](Context& inner, std::span<Tensor> dy) {
-        Tape local;
-        Context replay{inner.exec, inner.compute, &local, inner.profile, /*replay=*/true};
-        std::vector<Tape::Seed> seeds;
-        {
-          // The replay writes straight into the slots of its inputs.
-          if (inner.profile) inner.profile->set_replaying(true);
-          const std::vector<Var> again = segment(replay, inputs);
-          if (inner.profile) inner.profile->set_replaying(false);
-          for (size_t i = 0; i < again.size(); ++i) {
-            if (dy[i].defined()) seeds.push_back({again[i].slot, std::move(dy[i])});
-          }
-        }
-        local.backward(replay, std::move(seeds));
-      });
+  ctx.tape->record({"recompute"}, std::move(slots),
+                   [inputs, segment](Context& inner, std::span<Tensor> dy) {
+                     Tape local;
+                     Context replay{.exec = inner.exec,
+                                    .compute = inner.compute,
+                                    .tape = &local,
+                                    .profile = inner.profile,
+                                    .group = inner.group,
+                                    .replay = true};
+                     std::vector<Tape::Seed> seeds;
+                     {
+                       // The replay writes straight into the slots of its inputs.
+                       if (inner.profile) inner.profile->set_replaying(true);
+                       const std::vector<Var> again = segment(replay, inputs);
+                       if (inner.profile) inner.profile->set_replaying(false);
+                       for (size_t i = 0; i < again.size(); ++i) {
+                         if (dy[i].defined()) seeds.push_back({again[i].slot, std::move(dy[i])});
+                       }
+                     }
+                     local.backward(replay, std::move(seeds));
+                   });
   return outputs;
 }
 

@@ -49,15 +49,18 @@ struct Var {
   std::shared_ptr<GradSlot> slot;  // null: no gradient wanted
 };
 
+class Group;
 class Tape;
 
 // Passed explicitly, never global. A null tape is inference. `compute` is the type of GEMM inputs
 // and saved activations. A profile, where there is one, gets the times of all ops.
+// A group, where there is one, are the ranks that share the work of an op.
 struct Context {
   Exec exec;
   DType compute = DType::f32;
   Tape* tape = nullptr;
   Profile* profile = nullptr;
+  Group* group = nullptr;
   bool replay = false;  // recompute() runs a segment again: nobody reads the values it returns
   Device device() const { return device_of(exec); }
 };

@@ -22,6 +22,13 @@ std::optional<std::string> failure_of(const std::function<void()>& step) {
 
 }  // namespace
 
+std::unique_ptr<Communicator> Communicator::split(int color, int key) {
+  together(*this, [&] {
+    if (color < 0) fail("split: color = ", color, ", expected 0 or more");
+  });
+  return group_of(color, key);
+}
+
 std::string broadcast_text(Communicator& communicator, std::string text, int root) {
   auto size = narrow<int32_t>(text.size());
   communicator.broadcast(std::as_writable_bytes(std::span(&size, 1)), root);

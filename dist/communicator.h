@@ -9,33 +9,25 @@
 #include <span>
 #include <string>
 
-#include "kernels/exec.h"
+#include "autograd/group.h"
 
 namespace rodimus {
 
-// Every member is collective: all ranks call it, in the same order, with the same sizes, from the
-// thread that made the communicator.
-class Communicator {
+// Every member but the sizes is collective: all ranks call it, in the same order, with the same
+// sizes, from the thread that made the communicator. The data path, sums in memory of the device,
+// is that of a Group.
+class Communicator : public Group {
  public:
-  virtual ~Communicator() = default;
-  virtual int rank() const = 0;
-  virtual int world_size() const = 0;
+  using Group::all_reduce_sum;
   // Among the ranks that share this machine's memory.
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;
 
-  // Memory of the device, the data path. Every rank gets the same bits; on what else they depend is
-  // said at make_mpi and make_nccl. On the GPU the sum is queued, as kernels are.
-  virtual void all_reduce_sum(Cpu&, float* x, int64_t n) = 0;
-  virtual void all_reduce_sum(Cuda&, float* x, int64_t n) = 0;
-  void all_reduce_sum(Exec& exec, float* x, int64_t n) {
-    on_device(exec, [&](auto& backend) { all_reduce_sum(backend, x, n); });
-  }
-  // The same in two parts, so that a GPU computes meanwhile: between them nothing may touch x.
-  // Several sums may be under way; finish_sums() is for all of them, and so is every host
-  // collective. Where ranks compute on CPUs the first part does all.
-  virtual void start_sum(Exec& exec, float* x, int64_t n) { all_reduce_sum(exec, x, n); }
-  virtual void finish_sums(Exec&) {}
+  // The communicator of those ranks that gave the same `color`, in the order of their `key`, and of
+  // their rank where keys are equal (MPI_Comm_split). It sums the same memory over the same network
+  // as this one, and may outlive it. Throws SharedError on every rank when the color of one is
+  // negative.
+  std::unique_ptr<Communicator> split(int color, int key);
 
   // Host values, the control path.
   virtual void all_reduce_sum(std::span<double> x) = 0;
@@ -43,8 +35,12 @@ class Communicator {
   virtual void broadcast(std::span<std::byte> bytes, int root) = 0;
   virtual void barrier() = 0;
 
-  // Ends the whole job at once, for the case that other ranks may be waiting in a collective.
+  // Ends the whole job, not the ranks of a group alone, at once, for the case that other ranks may
+  // be waiting in a collective.
   [[noreturn]] virtual void abort(int exit_code) = 0;
+
+ private:
+  virtual std::unique_ptr<Communicator> group_of(int color, int key) = 0;  // color >= 0 everywhere
 };
 
 std::unique_ptr<Communicator> make_single();
@@ -63,7 +59,8 @@ std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv);
 // together(). Whether two ranks have the same one is seen by make_nccl. Not collective.
 Cuda open_gpu(const Communicator& communicator);
 
-// NCCL for sums in GPU memory; host values go through `control`, which must outlive it. A sum waits
+// NCCL for sums in GPU memory; host values go through `control`, which must outlive it, but not the
+// groups that are split off: they have a control of their own. A sum waits
 // for the work that is queued on gpu.stream and runs on a stream of its own; what is queued on
 // gpu.stream after all_reduce_sum() or finish_sums() waits for the sum. Every host collective first
 // waits for the sums, so that a failure of the network ends it with an Error and not with a hang.
@@ -74,6 +71,10 @@ Cuda open_gpu(const Communicator& communicator);
 // (NVLS) have differed even between calls (github.com/NVIDIA/nccl, issue 1497), and a resumed run
 // would not repeat the bits of one that never stopped: this sets NCCL_NVLS_ENABLE=0 in the
 // environment of the process, unless it holds that variable. Whoever sets it to 1 gives that up.
+//
+// A rank that is in several groups starts their sums in the same order as the other ranks do, and
+// finishes those of one group before it starts those of another: kernels of two NCCL communicators
+// that wait for each other's multiprocessors never end.
 //
 // Throws SharedError on every rank when two ranks have the same GPU, Error with NCCL's own text
 // when a call fails; other ranks may then be waiting, so the job must be ended (abort()).

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dist/communicator.h"
@@ -63,9 +65,10 @@ void sum_in_rank_order(T* out, const T* shares, int64_t n, int own, int world_si
   }
 }
 
-class Mpi final : public Communicator {
+// MPI of this process, from MPI_Init to MPI_Finalize; its communicators hold it.
+class Session {
  public:
-  Mpi(int* argc, char*** argv) : thread_(std::this_thread::get_id()) {
+  Session(int* argc, char*** argv) {
     int initialized = 0;
     check_mpi(MPI_Initialized(&initialized), "MPI_Initialized");
     CHECK(initialized == 0, "make_mpi: MPI is already initialised; one communicator per process");
@@ -74,8 +77,25 @@ class Mpi final : public Communicator {
     if (provided < MPI_THREAD_FUNNELED) {
       fail("this MPI library cannot be used by a program with threads (MPI_THREAD_FUNNELED)");
     }
-    // A communicator of our own: messages of other code in the process cannot mix with ours.
-    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+  }
+  ~Session() { MPI_Finalize(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  void check_thread() const {
+    CHECK(std::this_thread::get_id() == thread_,
+          "MPI was called from another thread than the one that initialised it");
+  }
+
+ private:
+  std::thread::id thread_ = std::this_thread::get_id();
+};
+
+class Mpi final : public Communicator {
+ public:
+  // Takes `comm`.
+  Mpi(std::shared_ptr<const Session> session, MPI_Comm comm)
+      : session_(std::move(session)), comm_(comm) {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &world_size_), "MPI_Comm_size");
@@ -85,17 +105,9 @@ class Mpi final : public Communicator {
     check_mpi(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
     MPI_Comm_free(&node);
-    if (world_size_ == 1 && ranks_by_launcher() > 1) {
-      fail("the launcher started ", ranks_by_launcher(),
-           " processes, but MPI connects only 1: use the mpirun of the MPI library this program is "
-           "linked with, or srun --mpi=pmix");
-    }
   }
 
-  ~Mpi() override {
-    MPI_Comm_free(&comm_);
-    MPI_Finalize();
-  }
+  ~Mpi() override { MPI_Comm_free(&comm_); }
   Mpi(const Mpi&) = delete;
   Mpi& operator=(const Mpi&) = delete;
 
@@ -139,15 +151,19 @@ class Mpi final : public Communicator {
 
   [[noreturn]] void abort(int exit_code) override {
     std::fflush(nullptr);
-    MPI_Abort(comm_, exit_code);
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);  // MPI_Abort is not marked noreturn
   }
 
  private:
-  void check_thread() const {
-    CHECK(std::this_thread::get_id() == thread_,
-          "MPI was called from another thread than the one that initialised it");
+  std::unique_ptr<Communicator> group_of(int color, int key) override {
+    check_thread();
+    MPI_Comm group = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(comm_, color, key, &group), "MPI_Comm_split");
+    return std::make_unique<Mpi>(session_, group);
   }
+
+  void check_thread() const { session_->check_thread(); }
 
   template <class T>
   void sum(T* x, int64_t n, int threads) {
@@ -222,9 +238,9 @@ class Mpi final : public Communicator {
     requests_.clear();
   }
 
-  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::shared_ptr<const Session> session_;
+  MPI_Comm comm_;
   int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
-  std::thread::id thread_;
   std::vector<int> counts_, offsets_;
   std::vector<std::byte> received_;
   std::vector<MPI_Request> requests_;
@@ -233,7 +249,17 @@ class Mpi final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv) {
-  return std::make_unique<Mpi>(argc, argv);
+  auto session = std::make_shared<const Session>(argc, argv);
+  // A communicator of our own: messages of other code in the process cannot mix with ours.
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+  auto world = std::make_unique<Mpi>(std::move(session), comm);
+  if (world->world_size() == 1 && ranks_by_launcher() > 1) {
+    fail("the launcher started ", ranks_by_launcher(),
+         " processes, but MPI connects only 1: use the mpirun of the MPI library this program is "
+         "linked with, or srun --mpi=pmix");
+  }
+  return world;
 }
 
 }  // namespace rodimus

@@ -53,7 +53,7 @@ void exclude_switches() {
 
 class Nccl final : public Communicator {
  public:
-  Nccl(Communicator& control, const Cuda& gpu) : control_(control), device_(gpu.device) {
+  Nccl(Communicator& control, int device) : control_(control), device_(device) {
     ncclUniqueId id{};
     cudaDeviceProp properties{};
     together(control_, [&] {
@@ -68,6 +68,10 @@ class Nccl final : public Communicator {
     require_own_gpu(properties);
     control_.broadcast(std::as_writable_bytes(std::span(&id, 1)), 0);
     check(ncclCommInitRank(&comm_, world_size(), id, rank()), "ncclCommInitRank");
+  }
+
+  Nccl(std::unique_ptr<Communicator> control, int device) : Nccl(*control, device) {
+    own_control_ = std::move(control);
   }
 
   ~Nccl() override {
@@ -135,6 +139,10 @@ class Nccl final : public Communicator {
   }
 
  private:
+  std::unique_ptr<Communicator> group_of(int color, int key) override {
+    return std::make_unique<Nccl>(control_.split(color, key), device_);
+  }
+
   void start(Cuda& gpu, float* x, int64_t n) {
     CHECK(gpu.device == device_, "all_reduce_sum: memory of GPU ", gpu.device,
           ", but the communicator was made for GPU ", device_);
@@ -207,6 +215,7 @@ class Nccl final : public Communicator {
     waiter.wait_for(std::chrono::seconds(10));
   }
 
+  std::unique_ptr<Communicator> own_control_;  // of a group that was split off
   Communicator& control_;
   int device_;
   Stream stream_;
@@ -218,7 +227,7 @@ class Nccl final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl(Communicator& control, const Cuda& gpu) {
-  return std::make_unique<Nccl>(control, gpu);
+  return std::make_unique<Nccl>(control, gpu.device);
 }
 
 }  // namespace rodimus

@@ -22,6 +22,9 @@ class Single final : public Communicator {
   void barrier() override {}
   // _Exit, not exit: a worker thread may still use what static destructors would take away.
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
+
+ private:
+  std::unique_ptr<Communicator> group_of(int, int) override { return make_single(); }
 };
 
 }  // namespace

@@ -39,7 +39,8 @@ double Stepper::forward_backward(BucketedSum& gradient_sum, double* data_wait_s)
       *data_wait_s += seconds_since(begin);
     }
     Tape tape;
-    Context recording{ctx.exec, ctx.compute, &tape, ctx.profile};
+    Context recording = ctx;
+    recording.tape = &tape;
     Model::FinalFrom final_from;
     if (i + 1 == micro_batches) {
       final_from = [this, &gradient_sum](int64_t begin) {

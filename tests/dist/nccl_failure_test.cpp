@@ -68,6 +68,31 @@ TEST_P(NcclTest, ASumWhoseRankLeftIsAnErrorAndNotAHang) {
   wait(gpu);
 }
 
+TEST_P(NcclTest, FailuresOfGroups) {
+  const int last = world().world_size() - 1;
+  const std::string color =
+      failure_of([&] { (void)nccl->split(world().rank() == last ? -1 : 0, 0); });
+  EXPECT_TRUE(contains(color, "split: color = -1, expected 0 or more")) << color;
+
+  // A group that NCCL does not make; the communicator it was to be split from goes on.
+  fakecuda::fail_next("ncclCommInitRank", ncclSystemError, "/dev/shm is full");
+  const std::string no_comm = failure_of([&] { (void)nccl->split(world().rank(), 0); });
+  EXPECT_TRUE(contains(no_comm, "NCCL on rank 0 of 1")) << no_comm;
+  EXPECT_TRUE(contains(no_comm, "ncclCommInitRank: unhandled system error: /dev/shm is full"))
+      << no_comm;
+  const Scratch<float> x = on_gpu(gpu, contribution(8, world().rank()));
+  nccl->all_reduce_sum(gpu, x.data(), 8);
+  EXPECT_TRUE(is_sum(on_host(gpu, x, 8), 1));
+
+  // A sum whose rank left ends a split with an Error too.
+  fakecuda::lose_rank("connection closed by rank 1");
+  nccl->all_reduce_sum(gpu, x.data(), 8);
+  const std::string gone = failure_of([&] { (void)nccl->split(0, 0); });
+  EXPECT_TRUE(contains(gone, "connection closed by rank 1")) << gone;
+  nccl.reset();
+  wait(gpu);
+}
+
 // One rank alone throws: its communicator must not wait for the others, whose sums never come.
 TEST_P(NcclTest, ARankThatThrowsLeavesAtOnce) {
   const Scratch<float> x = on_gpu(gpu, contribution(8, world().rank()));

@@ -125,6 +125,38 @@ TEST_P(NcclTest, HostCollectivesWaitForTheSums) {
   EXPECT_EQ(cudaStreamQuery(gpu.stream), cudaSuccess);
 }
 
+// Sums of a group and of the world in turn, on the GPU of this rank. Small integers: every order of
+// the sum gives the same.
+TEST_P(NcclTest, GroupsSumAmongThemselves) {
+  constexpr int64_t n = 100;
+  const int parity = world().rank() % 2;
+  auto group = nccl->split(parity, -world().rank());
+  EXPECT_EQ(group->world_size(), (world().world_size() + 1 - parity) / 2);
+  EXPECT_EQ(group->rank(), group->world_size() - 1 - world().rank() / 2);
+  float of_group = 0, of_world = 0;
+  for (int rank = 0; rank < world().world_size(); ++rank) {
+    const auto own = static_cast<float>(rank + 1);
+    of_world += own;
+    if (rank % 2 == parity) of_group += own;
+  }
+  const auto own = static_cast<float>(world().rank() + 1);
+  const Scratch<float> x(n, Device::cuda), y(n, Device::cuda);
+  fill(gpu, x.data(), own, n);
+  fill(gpu, y.data(), own, n);
+  group->all_reduce_sum(gpu, x.data(), n);
+  accumulate(gpu, x.data(), x.data(), n);
+  nccl->all_reduce_sum(gpu, y.data(), n);
+  EXPECT_EQ(on_host(gpu, x, n), std::vector<float>(n, 2 * of_group));
+  EXPECT_EQ(on_host(gpu, y, n), std::vector<float>(n, of_world));
+  double sum = 1;
+  group->all_reduce_sum(std::span<double>(&sum, 1));
+  EXPECT_EQ(sum, group->world_size());
+  // It has a control of its own, so it may be the last.
+  nccl.reset();
+  group->all_reduce_sum(gpu, y.data(), n);
+  EXPECT_EQ(on_host(gpu, y, n), std::vector<float>(n, of_world * sum));
+}
+
 TEST_P(NcclTest, RefusesMemoryOfAnotherGpu) {
   Cuda other = gpu;
   ++other.device;

@@ -37,6 +37,15 @@ TEST(Single, CollectivesAreTheIdentity) {
   EXPECT_THROW(broadcast_text(*single, "gate", 1), Error);
 }
 
+TEST(Single, AGroupOfTheOneRankIsItself) {
+  const auto single = make_single();
+  const auto group = single->split(4, -2);
+  EXPECT_EQ(group->rank(), 0);
+  EXPECT_EQ(group->world_size(), 1);
+  EXPECT_EQ(failure_of([&] { (void)single->split(-1, 0); }),
+            "split: color = -1, expected 0 or more");
+}
+
 TEST(Single, TogetherPassesTheMessageOnUnprefixed) {
   const auto single = make_single();
   int runs = 0;

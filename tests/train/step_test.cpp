@@ -63,6 +63,10 @@ class Watched final : public Communicator {
   }
 
  private:
+  std::unique_ptr<Communicator> group_of(int color, int key) override {
+    return inner_.split(color, key);
+  }
+
   Communicator& inner_;
   std::function<void(int64_t)> on_start_;
 };
