@@ -4,60 +4,74 @@
 
 namespace rodimus {
 
-Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, const Tensor& starts,
-         Tensor* state) {
+DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g,
+                const Tensor& starts, const Var& state, FinalState final_state) {
   const DdtsDims dims{q.value.dim(0), q.value.dim(1), q.value.dim(2), v.value.dim(2)};
   check_shape("ddts: k", k.value, q.value.shape());
   check_shape("ddts: g", g.value, q.value.shape());
   check_shape("ddts: v", v.value, {dims.B, dims.T, dims.V});
   if (starts.defined()) check_shape("ddts: starts", starts, {dims.B, dims.T});
-  if (state) check_shape("ddts: state", *state, {dims.B, dims.K, dims.V});
-  CHECK(!(state && ctx.tape), "ddts: a carried state is for inference");
+  if (state.value.defined()) check_shape("ddts: state", state.value, {dims.B, dims.K, dims.V});
 
-  Tensor o = empty_like(v.value);
+  Tensor o = empty_like(v.value), state_out;
+  if (final_state == FinalState::wanted)
+    state_out = Tensor::empty({dims.B, dims.K, dims.V}, DType::f32, ctx.device());
   const double flops = static_cast<double>(dims.B) * ddts_flops(dims.T, dims.K, dims.V);
   const double inputs = bytes_of(q.value, k.value, v.value, g.value);
-  const double states = state ? 2 * bytes_of(*state) : 0;  // read and written
-  const Op op{
-      "ddts", {flops, inputs + bytes_of(o) + states}, {2 * flops, 2 * inputs + bytes_of(o)}};
+  const double states = bytes_of(state.value, state_out);
+  const Op op{"ddts",
+              {flops, inputs + bytes_of(o) + states},
+              {2 * flops, 2 * inputs + bytes_of(o) + states + bytes_of(state.value)}};
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-    float* s = state ? state->data<float>() : nullptr;
     ddts_forward<T>(exec, {.dims = dims,
                            .q = q.value.data<T>(),
                            .k = k.value.data<T>(),
                            .v = v.value.data<T>(),
                            .g = g.value.data<float>(),
-                           .state_in = s,
-                           .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
+                           .state_in = data_or_null<float>(state.value),
+                           .starts = data_or_null<int32_t>(starts),
                            .o = o.data<T>(),
-                           .state_out = s});
+                           .state_out = data_or_null<float>(state_out)});
   });
 
-  Var result = make_output(ctx, o);
+  DdtsResult result{make_output(ctx, o), {}};
+  if (state_out.defined()) result.state = make_output(ctx, state_out);
   if (!ctx.tape) return result;
-  const auto backward = [q, k, v, g, starts, dims](Context& inner, std::span<Tensor> dy) {
+  std::vector<std::shared_ptr<GradSlot>> outputs{result.o.slot};
+  if (state_out.defined()) outputs.push_back(result.state.slot);
+  const auto backward = [q, k, v, g, state, starts, dims](Context& inner, std::span<Tensor> dy) {
     Tensor dq = empty_like(q.value), dk = empty_like(k.value), dv = empty_like(v.value),
            dg = empty_like(g.value);
+    Tensor dstate_in = state.slot ? empty_like(state.value) : Tensor{};
+    const Tensor dstate_out = dy.size() > 1 ? dy[1] : Tensor{};
+    // The final state may be all that was used.
+    const Tensor d_o =
+        dy[0].defined() ? dy[0]
+                        : convert_to(inner.exec, zeros(inner.exec, v.value.shape()), inner.compute);
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       ddts_backward<T>(exec, {.dims = dims,
                               .q = q.value.data<T>(),
                               .k = k.value.data<T>(),
                               .v = v.value.data<T>(),
                               .g = g.value.data<float>(),
-                              .starts = starts.defined() ? starts.data<int32_t>() : nullptr,
-                              .d_o = dy[0].data<T>(),
+                              .state_in = data_or_null<float>(state.value),
+                              .starts = data_or_null<int32_t>(starts),
+                              .d_o = d_o.data<T>(),
+                              .dstate_out = data_or_null<float>(dstate_out),
                               .dq = dq.data<T>(),
                               .dk = dk.data<T>(),
                               .dv = dv.data<T>(),
-                              .dg = dg.data<float>()});
+                              .dg = dg.data<float>(),
+                              .dstate_in = data_or_null<float>(dstate_in)});
     });
     q.slot->add(inner, dq);
     k.slot->add(inner, dk);
     v.slot->add(inner, dv);
     g.slot->add(inner, dg);
+    if (state.slot) state.slot->add(inner, dstate_in);
   };
-  ctx.tape->record(op, {result.slot}, backward);
+  ctx.tape->record(op, std::move(outputs), backward);
   return result;
 }
 

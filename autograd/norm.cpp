@@ -55,7 +55,7 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
                                        .w = w.value.data<float>(),
                                        .rstd = rstd.data<float>(),
                                        .dy = dy[0].data<T>(),
-                                       .ds = ds.defined() ? ds.data<float>() : nullptr,
+                                       .ds = data_or_null<float>(ds),
                                        .dx = dx.tensor.data<float>(),
                                        .dbranch = branch_slot ? dbranch.data<T>() : nullptr,
                                        .dw = dw.tensor.data<float>()});

@@ -51,10 +51,17 @@ struct DdtsOperands {
 DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var& bias,
                         float key_norm_eps);
 
-// The recurrence. q, k (B,T,K), v (B,T,V) in T, g (B,T,K) f32. `state` (B,K,V) f32 or undefined:
-// read as the initial and overwritten with the final state (inference only, CHECKed).
-Var ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g, const Tensor& starts,
-         Tensor* state);
+// The recurrence. q, k (B,T,K), v (B,T,V) in T, g (B,T,K) f32. `state` (B,K,V) f32: the state
+// before token 0, undefined for zeros. Gradients reach it and come from the final state, so that a
+// sequence can be cut in parts that one after another compute what the whole would.
+enum class FinalState : uint8_t { dropped, wanted };
+struct DdtsResult {
+  Var o;      // (B,T,V) in T
+  Var state;  // (B,K,V) f32, after token T - 1; undefined when dropped
+};
+DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Var& g,
+                const Tensor& starts, const Var& state = {},
+                FinalState final_state = FinalState::dropped);
 
 // x (B,T,H,D) in T.
 Var rotary(Context& ctx, const Var& x, float base, int64_t offset);

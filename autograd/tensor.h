@@ -60,6 +60,16 @@ class Tensor {
   Device device_ = Device::cpu;
 };
 
+// The data of an operand that may be missing: null where x is undefined.
+template <class T>
+T* data_or_null(Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+template <class T>
+const T* data_or_null(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+
 Tensor empty_like(const Tensor& x);
 Tensor zeros(Exec& exec, Shape shape);  // f32
 Tensor convert_to(Exec& exec, const Tensor& x,

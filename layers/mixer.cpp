@@ -96,8 +96,11 @@ Var Mixer::forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput ou
   const Var v = sigmoid_gate(ctx, linear(ctx, down, value_up.operand(ctx)), value_bias.var,
                              h);  // reads h, not c
 
-  const Var o = ddts(ctx, q, k, v, g, pass.starts, state ? &state->memory : nullptr);  // (B,T,e)
-  const Var y = gated_norm(ctx, o, c, residual_weight.var, gate, act_norm.var,
+  const DdtsResult memory =
+      state ? ddts(ctx, q, k, v, g, pass.starts, {state->memory, nullptr}, FinalState::wanted)
+            : ddts(ctx, q, k, v, g, pass.starts);
+  if (state) state->memory = memory.state.value;
+  const Var y = gated_norm(ctx, memory.o, c, residual_weight.var, gate, act_norm.var,
                            static_cast<float>(config.norm_eps));
   return linear(ctx, y, out_proj.operand(ctx), {}, output);
 }

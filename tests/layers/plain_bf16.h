@@ -112,7 +112,7 @@ class PlainBf16 {
     const Var value_gate = project(ctx, project(ctx, h, m.value_down), m.value_up);
     const Var v = rounded(ctx, sigmoid_gate(ctx, value_gate, m.value_bias.var, h));
     const Var o = rounded(
-        ctx, ddts(ctx, rounded(ctx, in.q), rounded(ctx, in.k), v, rounded(ctx, in.g), {}, nullptr));
+        ctx, ddts(ctx, rounded(ctx, in.q), rounded(ctx, in.k), v, rounded(ctx, in.g), {}).o);
     const Var y = gated_norm(ctx, o, c, m.residual_weight.var, gate, m.act_norm.var,
                              static_cast<float>(config_.norm_eps));
     return project(ctx, rounded(ctx, y), m.out_proj);
