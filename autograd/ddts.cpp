@@ -1,6 +1,7 @@
 #include "kernels/ddts.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -13,6 +14,7 @@ DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Va
   if (starts.defined()) check_shape("ddts: starts", starts, {dims.B, dims.T});
   if (state.value.defined()) check_shape("ddts: state", state.value, {dims.B, dims.K, dims.V});
 
+  const Named named("ddts");
   Tensor o = empty_like(v.value), state_out;
   if (final_state == FinalState::wanted)
     state_out = Tensor::empty({dims.B, dims.K, dims.V}, DType::f32, ctx.device());
@@ -23,6 +25,9 @@ DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Va
               {flops, inputs + bytes_of(o) + states},
               {2 * flops, 2 * inputs + bytes_of(o) + states + bytes_of(state.value)}};
   const Profile::Scope scope(ctx.profile, op);
+  count_scratch(ctx.exec, [&](const auto& machine) {
+    return ddts_forward_scratch(machine, ctx.compute, dims);
+  });
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     ddts_forward<T>(exec, {.dims = dims,
                            .q = q.value.data<T>(),
@@ -49,6 +54,9 @@ DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Va
     const Tensor d_o =
         dy[0].defined() ? dy[0]
                         : convert_to(inner.exec, zeros(inner.exec, v.value.shape()), inner.compute);
+    count_scratch(inner.exec, [&](const auto& machine) {
+      return ddts_backward_scratch(machine, inner.compute, dims);
+    });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       ddts_backward<T>(exec, {.dims = dims,
                               .q = q.value.data<T>(),

@@ -1,6 +1,7 @@
 #include "kernels/ddts_gates.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -13,11 +14,15 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
 
   Shape shape = qk.value.shape();
   shape.back() = m;
+  const Named named("ddts_gates");
   Tensor q = Tensor::empty(shape, ctx.compute, ctx.device()), k = empty_like(q);
   Tensor g = Tensor::empty(shape, DType::f32, ctx.device());
   const double moved = bytes_of(qk.value, gates.value, q, k, g);
   const Op op{"ddts_gates", {0, moved}, {0, moved + bytes_of(qk.value, gates.value)}};
   const Profile::Scope scope(ctx.profile, op);
+  count_scratch(ctx.exec, [&](const auto& machine) {
+    return ddts_gates_scratch(machine, Direction::forward, dims);
+  });
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     ddts_gates_forward<T>(exec, {.dims = dims,
                                  .qk = qk.value.data<T>(),
@@ -36,6 +41,9 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
     Tensor dqk = empty_like(qk.value), dgates = empty_like(gates.value);
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "ddts_gates: the bias needs a gradient buffer");
+    count_scratch(inner.exec, [&](const auto& machine) {
+      return ddts_gates_scratch(machine, Direction::backward, dims);
+    });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       ddts_gates_backward<T>(exec, {.dims = dims,
                                     .qk = qk.value.data<T>(),

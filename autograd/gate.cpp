@@ -1,12 +1,14 @@
 #include "kernels/gate.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
 Var swiglu(Context& ctx, const Var& u, const Var& z) {
   check_shape("swiglu: z", z.value, u.value.shape());
   const int64_t n = u.value.numel();
+  const Named named("swiglu");
   Tensor y = empty_like(u.value);
   const Op op{"swiglu", {0, 3 * bytes_of(y)}, {0, 5 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
@@ -33,6 +35,7 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
   const int64_t dim = x.value.dim(-1), rows = x.value.numel() / dim;
   check_shape("sigmoid_gate: z", z.value, x.value.shape());
   check_shape("sigmoid_gate: bias", bias.value, {dim});
+  const Named named("sigmoid_gate");
   Tensor y = empty_like(x.value);
   const Op op{"sigmoid_gate", {0, 3 * bytes_of(y)}, {0, 5 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
@@ -51,6 +54,8 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x) {
     Tensor dz = empty_like(z.value), dx = empty_like(x.value);
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dbias.beta == 1, "sigmoid_gate: the bias needs a gradient buffer");
+    count_scratch(inner.exec,
+                  [&](const auto& machine) { return sigmoid_gate_scratch(machine, rows, dim); });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       sigmoid_gate_backward<T>(exec, {.rows = rows,
                                       .dim = dim,

@@ -1,6 +1,7 @@
 #include "kernels/gated_norm.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -13,10 +14,14 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
   check_shape("gated_norm: skip_weight", skip_weight.value, {dim});
   const GatedNormDims dims{rows, dim, eps};
 
+  const Named named("gated_norm");
   Tensor y = empty_like(o.value);
   Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
   const Op op{"gated_norm", {0, 4 * bytes_of(y) + bytes_of(rstd)}, {0, 7 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
+  count_scratch(ctx.exec, [&](const auto& machine) {
+    return gated_norm_scratch(machine, Direction::forward, dims);
+  });
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     gated_norm_forward<T>(exec, {.dims = dims,
                                  .o = o.value.data<T>(),
@@ -36,6 +41,9 @@ Var gated_norm(Context& ctx, const Var& o, const Var& c, const Var& skip_weight,
     GradSlot::Target dskip = skip_weight.slot->target(inner, skip_weight.value.shape(), DType::f32);
     GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
     CHECK(dskip.beta == 1 && dw.beta == 1, "gated_norm: the weights need a gradient buffer");
+    count_scratch(inner.exec, [&](const auto& machine) {
+      return gated_norm_scratch(machine, Direction::backward, dims);
+    });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       gated_norm_backward<T>(exec, {.dims = dims,
                                     .o = o.value.data<T>(),

@@ -1,4 +1,5 @@
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 #include "kernels/gemm.h"
 
 namespace rodimus {
@@ -19,14 +20,18 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
   const double dx_and_dw = bytes_of(x.value) + 4 * static_cast<double>(weight.numel());
   const Op op{"linear", {flops, moved}, {2 * flops, moved + dx_and_dw}, in, out};
   CHECK(output != LinearOutput::unread || ctx.tape, "linear: an unread output without a tape");
+  const Named named("linear");
   Tensor y;
   if (output != LinearOutput::unread) {
     Shape shape = x.value.shape();
     shape.back() = out;
     y = Tensor::empty(shape, y_type, ctx.device());
     const Profile::Scope scope(ctx.profile, op);
+    const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
+    count_scratch(ctx.exec, [&](const auto& machine) {
+      return gemm_scratch(machine, ctx.compute, y_type, dims);
+    });
     dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
-      const GemmDims dims{.m = rows, .n = out, .k = in, .transpose_b = true};
       if (f32_output) {
         gemm(exec, dims, y.data<float>(), x.value.data<T>(), weight.data<T>(), /*beta=*/0);
       } else {
@@ -40,29 +45,32 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
   const auto backward = [x, w, weight, begin, rows, in, out](Context& inner,
                                                              std::span<Tensor> dys) {
     const Tensor& dy = dys[0];
-    dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
-      if (w.slot) {  // dw += dy^T x
-        GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
-        CHECK(w.slot->bound() || out == w.value.dim(0),
-              "linear: part of a weight that has no gradient buffer");
-        gemm(exec, {.m = out, .n = in, .k = rows, .transpose_a = true},
-             dw.tensor.rows(begin, begin + out).template data<float>(), dy.data<T>(),
+    const DType type = inner.compute;
+    if (w.slot) {  // dw += dy^T x
+      GradSlot::Target dw = w.slot->target(inner, w.value.shape(), DType::f32);
+      CHECK(w.slot->bound() || out == w.value.dim(0),
+            "linear: part of a weight that has no gradient buffer");
+      const GemmDims dims{.m = out, .n = in, .k = rows, .transpose_a = true};
+      count_scratch(inner.exec, [&](const auto& machine) {
+        return gemm_scratch(machine, type, DType::f32, dims);
+      });
+      dispatch(inner.exec, type, [&]<class T>(auto& exec) {
+        gemm(exec, dims, dw.tensor.rows(begin, begin + out).template data<float>(), dy.data<T>(),
              x.value.data<T>(), dw.beta);
-      }
-      if (x.slot) {  // dx = dy w
-        const GemmDims dims{.m = rows, .n = in, .k = out};
-        if constexpr (std::is_same_v<T, float>) {
-          GradSlot::Target dx = x.slot->target(inner, x.value.shape(), DType::f32);
-          gemm(exec, dims, dx.tensor.template data<float>(), dy.data<float>(), weight.data<float>(),
-               dx.beta);
-        } else {  // a bf16 sum inside GEMM would round the running total: make a fresh part, add
-                  // once
-          Tensor dx = empty_like(x.value);
-          gemm(exec, dims, dx.data<T>(), dy.data<T>(), weight.data<T>(), /*beta=*/0);
-          x.slot->add(inner, dx);
-        }
-      }
+      });
+    }
+    if (!x.slot) return;
+    const GemmDims dims{.m = rows, .n = in, .k = out};  // dx = dy w
+    const bool adds = type == DType::f32;
+    // A bf16 sum inside GEMM would round the running total: make a fresh part, add once.
+    GradSlot::Target dx = adds ? x.slot->target(inner, x.value.shape(), type)
+                               : GradSlot::Target{empty_like(x.value), 0};
+    count_scratch(inner.exec,
+                  [&](const auto& machine) { return gemm_scratch(machine, type, type, dims); });
+    dispatch(inner.exec, type, [&]<class T>(auto& exec) {
+      gemm(exec, dims, dx.tensor.template data<T>(), dy.data<T>(), weight.data<T>(), dx.beta);
     });
+    if (!adds) x.slot->add(inner, dx.tensor);
   };
   ctx.tape->record(op, {result.slot}, backward);
   return result;

@@ -1,6 +1,7 @@
 #include "kernels/norm.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -11,6 +12,7 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
   check_shape("residual_norm: w", w.value, {dim});
   if (adds) check_shape("residual_norm: branch", branch.value, x.value.shape());
 
+  const Named named("residual_norm");
   Tensor s = adds ? empty_like(x.value) : x.value;
   Tensor y = Tensor::empty(x.value.shape(), ctx.compute, ctx.device());
   Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
@@ -47,6 +49,8 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
     CHECK(dw.beta == 1, "residual_norm: the weight needs a gradient buffer");
     Tensor dbranch =
         branch_slot ? Tensor::empty(s.shape(), inner.compute, inner.device()) : Tensor{};
+    count_scratch(inner.exec,
+                  [&](const auto& machine) { return residual_norm_scratch(machine, rows, dim); });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       residual_norm_backward<T>(exec, {.rows = rows,
                                        .dim = dim,

@@ -82,8 +82,4 @@ Var embedding(Context& ctx, const Tensor& ids, const Var& table);
 // x and w: this op is the root, so backward then needs no seed.
 Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets, float scale);
 
-// Bytes of scratch that it takes with a tape, beyond the copies that a matrix product makes: the
-// logits of the rows that are worked on at once, and in bf16 their gradients. rows, vocab >= 1.
-int64_t head_loss_scratch_bytes(Device device, DType compute, int64_t rows, int64_t vocab);
-
 }  // namespace rodimus

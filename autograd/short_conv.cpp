@@ -1,6 +1,7 @@
 #include "kernels/short_conv.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -14,9 +15,13 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
   if (starts.defined()) check_shape("short_conv: starts", starts, {B, T_});
   const ShortConvDims dims{B, T_, D, width};
 
+  const Named named("short_conv");
   Tensor y = empty_like(x.value);
   const Op op{"short_conv", {0, 2 * bytes_of(y)}, {0, 3 * bytes_of(y)}};
   const Profile::Scope scope(ctx.profile, op);
+  count_scratch(ctx.exec, [&](const auto& machine) {
+    return short_conv_scratch(machine, Direction::forward, dims);
+  });
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     short_conv_forward<T>(exec, {.dims = dims,
                                  .x = x.value.data<T>(),
@@ -35,6 +40,9 @@ Var short_conv(Context& ctx, const Var& x, const Var& weight, const Var& bias,
     GradSlot::Target dweight = weight.slot->target(inner, weight.value.shape(), DType::f32);
     GradSlot::Target dbias = bias.slot->target(inner, bias.value.shape(), DType::f32);
     CHECK(dweight.beta == 1 && dbias.beta == 1, "short_conv: the weights need a gradient buffer");
+    count_scratch(inner.exec, [&](const auto& machine) {
+      return short_conv_scratch(machine, Direction::backward, dims);
+    });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       short_conv_backward<T>(exec, {.dims = dims,
                                     .x = x.value.data<T>(),

@@ -1,6 +1,7 @@
 #include "kernels/ska.h"
 
 #include "autograd/ops.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -21,6 +22,7 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
   CHECK(dims.Tk >= dims.T, "ska: ", dims.T, " queries over ", dims.Tk, " keys");
   if (starts.defined()) check_shape("ska: starts", starts, {dims.B, dims.T});
 
+  const Named named("ska");
   Tensor o = empty_like(q.value);
   Tensor lse = Tensor::empty({dims.B, dims.H, dims.T}, DType::f32, ctx.device());
   const double flops =
@@ -28,6 +30,7 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
   const double moved = bytes_of(q.value, k.value, v.value, o, lse);
   const Op op{"ska", {flops, moved}, {2 * flops, 2 * moved}};
   const Profile::Scope scope(ctx.profile, op);
+  count_scratch(ctx.exec, [&](const auto& machine) { return ska_forward_scratch(machine, dims); });
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
     ska_forward<T>(exec, {.dims = dims,
                           .q = q.value.data<T>(),
@@ -42,6 +45,8 @@ Var ska(Context& ctx, const Var& q, const Var& k, const Var& v, int64_t left,
   if (!ctx.tape) return result;
   const auto backward = [q, k, v, o, lse, starts, dims](Context& inner, std::span<Tensor> dy) {
     Tensor dq = empty_like(q.value), dk = empty_like(k.value), dv = empty_like(v.value);
+    count_scratch(inner.exec,
+                  [&](const auto& machine) { return ska_backward_scratch(machine, dims); });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       ska_backward<T>(exec, {.dims = dims,
                              .q = q.value.data<T>(),

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include "kernels/convert.h"
+#include "kernels/dry.h"
 
 namespace rodimus {
 
@@ -47,6 +48,7 @@ void Tape::backward(Context& ctx, std::vector<Seed> seeds) {
   for (Seed& seed : seeds) seed.slot->add(ctx, std::move(seed.grad));
   Context inner{
       .exec = ctx.exec, .compute = ctx.compute, .profile = ctx.profile, .group = ctx.group};
+  const Named named(kWorkspace);
   std::vector<Tensor> grads;
   while (!steps_.empty()) {
     const Step step =

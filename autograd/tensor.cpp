@@ -94,6 +94,7 @@ Tensor convert_to(Exec& exec, const Tensor& x, DType dtype) {
 
 Tensor on_host(Exec& exec, const Tensor& x) {
   if (x.device() == Device::cpu) return x;
+  if (x.device() == Device::dry) fail("on_host: a tensor of a dry run has no values");
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   on_device(exec, [&](auto& backend) { memory::download(backend, y.raw(), x.raw(), x.bytes()); });
   return y;

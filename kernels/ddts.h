@@ -63,4 +63,10 @@ void ddts_backward(Cpu&, const DdtsBackwardArgs<T>& args);
 template <class T>
 void ddts_backward(Cuda&, const DdtsBackwardArgs<T>& args);
 
+// Forward: the operands of all chunks; backward: these, and the states at their borders twice.
+ScratchBytes ddts_forward_scratch(const Cpu&, DType type, DdtsDims dims);
+ScratchBytes ddts_forward_scratch(const Cuda&, DType type, DdtsDims dims);
+ScratchBytes ddts_backward_scratch(const Cpu&, DType type, DdtsDims dims);
+ScratchBytes ddts_backward_scratch(const Cuda&, DType type, DdtsDims dims);
+
 }  // namespace rodimus

@@ -48,4 +48,7 @@ void ddts_gates_backward(Cpu&, const DdtsGatesBackwardArgs<T>& args);
 template <class T>
 void ddts_gates_backward(Cuda&, const DdtsGatesBackwardArgs<T>& args);
 
+ScratchBytes ddts_gates_scratch(const Cpu&, Direction direction, DdtsGatesDims dims);
+ScratchBytes ddts_gates_scratch(const Cuda&, Direction direction, DdtsGatesDims dims);
+
 }  // namespace rodimus

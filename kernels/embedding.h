@@ -19,4 +19,8 @@ void embedding_backward(Cpu&, float* dtable, const float* dy, const int32_t* ids
 void embedding_backward(Cuda&, float* dtable, const float* dy, const int32_t* ids, int64_t rows,
                         int64_t dim, int64_t vocab);
 
+// Backward's; forward takes none.
+ScratchBytes embedding_scratch(const Cpu&, int64_t rows, int64_t dim, int64_t vocab);
+ScratchBytes embedding_scratch(const Cuda&, int64_t rows, int64_t dim, int64_t vocab);
+
 }  // namespace rodimus

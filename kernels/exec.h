@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/dtype.h"
@@ -33,49 +35,76 @@ struct Cuda {
   uint64_t* faults = nullptr;  // on the device: see kernels/cuda/faults.h
 };
 
-enum class Device : uint8_t { cpu, cuda };
+// A machine that is described, not used. What runs on it allocates, records and frees as on the
+// machine it stands for, but dispatch() and on_device() run no kernel and no memory is taken: what
+// would live is counted (kernels/dry.h). So it finds out what a model costs that no machine here
+// could hold.
+struct Dry {
+  std::variant<Cpu, Cuda> machine;  // of a GPU only sm_count matters: no handle is used
+};
+
+enum class Device : uint8_t { cpu, cuda, dry };
 inline constexpr const char* name_of(Device device) {
-  return device == Device::cpu ? "cpu" : "cuda";
+  return device == Device::cpu ? "cpu" : device == Device::cuda ? "cuda" : "dry";
 }
 
 // The one place that knows whether this build has the CUDA backend.
 #if RODIMUS_WITH_CUDA
-using Exec = std::variant<Cpu, Cuda>;
+using Exec = std::variant<Cpu, Dry, Cuda>;
 inline Exec exec_of(const Cuda& gpu) { return gpu; }
 #else
-using Exec = std::variant<Cpu>;
+using Exec = std::variant<Cpu, Dry>;
 [[noreturn]] inline Exec exec_of(const Cuda&) { fail("this program was built without CUDA"); }
 #endif
 
 inline Device device_of(const Cpu&) { return Device::cpu; }
 inline Device device_of(const Cuda&) { return Device::cuda; }
+inline Device device_of(const Dry&) { return Device::dry; }
 inline Device device_of(const Exec& exec) {
   return std::visit([](const auto& backend) { return device_of(backend); }, exec);
 }
 
-// Calls f.operator()<T>(backend) with T the C++ type of `dtype`: dispatch(exec, dtype, [&]<class
-// T>(auto& exec) {...}).
+// Calls f(backend). A dry run does not: what f would have computed stays as it was, so a number
+// that a kernel returns to the host needs a value beforehand.
 template <class F>
-void dispatch(Exec& exec, DType dtype, F&& f) {
+void on_device(Exec& exec, F&& f) {
   std::visit(
-      [&](auto& backend) {
-        switch (dtype) {
-          case DType::f32:
-            return f.template operator()<float>(backend);
-          case DType::bf16:
-            return f.template operator()<bf16>(backend);
-          case DType::i32:
-            break;
-        }
-        fail("dispatch: no kernel computes in ", name_of(dtype));
+      [&]<class Backend>(Backend& backend) {
+        if constexpr (!std::is_same_v<Backend, Dry>) f(backend);
       },
       exec);
 }
 
-// For kernels whose types are fixed: on_device(exec, [&](auto& exec) {...}).
+// The same for kernels that are templates: f.operator()<T>(backend) with T the C++ type of `dtype`,
+// dispatch(exec, dtype, [&]<class T>(auto& exec) {...}).
 template <class F>
-void on_device(Exec& exec, F&& f) {
-  std::visit(std::forward<F>(f), exec);
+void dispatch(Exec& exec, DType dtype, F&& f) {
+  on_device(exec, [&](auto& backend) {
+    switch (dtype) {
+      case DType::f32:
+        return f.template operator()<float>(backend);
+      case DType::bf16:
+        return f.template operator()<bf16>(backend);
+      case DType::i32:
+        break;
+    }
+    fail("dispatch: no kernel computes in ", name_of(dtype));
+  });
+}
+
+// What a kernel takes from the allocator while it runs: bytes of each block, all of which live at
+// its peak. Contracts state it as <kernel>_scratch(const Cpu&, ...) and (const Cuda&, ...).
+using ScratchBytes = std::vector<int64_t>;
+enum class Direction : uint8_t { forward, backward };
+
+// Counts blocks that live together for a moment, in the DryMemory of this thread.
+void count_scratch(const ScratchBytes& blocks);
+
+// Stands before the call of a kernel that takes scratch: in a dry run scratch(machine) is counted,
+// elsewhere nothing happens.
+template <class F>
+void count_scratch(const Exec& exec, F&& scratch) {
+  if (const Dry* dry = std::get_if<Dry>(&exec)) count_scratch(std::visit(scratch, dry->machine));
 }
 
 }  // namespace rodimus

@@ -47,4 +47,8 @@ void sigmoid_gate_backward(Cpu&, const SigmoidGateBackwardArgs<T>& args);
 template <class T>
 void sigmoid_gate_backward(Cuda&, const SigmoidGateBackwardArgs<T>& args);
 
+// Of sigmoid_gate_backward; the others take none.
+ScratchBytes sigmoid_gate_scratch(const Cpu&, int64_t rows, int64_t dim);
+ScratchBytes sigmoid_gate_scratch(const Cuda&, int64_t rows, int64_t dim);
+
 }  // namespace rodimus

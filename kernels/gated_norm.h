@@ -55,4 +55,8 @@ void gated_norm_backward(Cpu&, const GatedNormBackwardArgs<T>& args);
 template <class T>
 void gated_norm_backward(Cuda&, const GatedNormBackwardArgs<T>& args);
 
+// With c.
+ScratchBytes gated_norm_scratch(const Cpu&, Direction direction, GatedNormDims dims);
+ScratchBytes gated_norm_scratch(const Cuda&, Direction direction, GatedNormDims dims);
+
 }  // namespace rodimus

@@ -24,6 +24,11 @@ void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 template <class In, class Out>
 void gemm(Cuda&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 
+// On the CPU copies of operands: widened ones, and those whose strides oneDNN is slow with. The
+// GPU's workspace is there from the start (Cuda::workspace).
+ScratchBytes gemm_scratch(const Cpu&, DType in, DType out, GemmDims dims);
+ScratchBytes gemm_scratch(const Cuda&, DType in, DType out, GemmDims dims);
+
 // Whether this CPU has instructions for products of bf16 numbers (AVX512_BF16) and oneDNN may use
 // them: ONEDNN_MAX_CPU_ISA can forbid it. AVX-512 alone is not enough: oneDNN would emulate the
 // product, more slowly than widening it.

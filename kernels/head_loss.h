@@ -78,6 +78,11 @@ void head_loss_forward_backward(Cpu&, const HeadLossBackwardArgs<T>& args);
 template <class T>
 void head_loss_forward_backward(Cuda&, const HeadLossBackwardArgs<T>& args);
 
+// The logits of a block of rows, in bf16 also their gradients, and what a product takes.
+// Direction::forward is without gradients.
+ScratchBytes head_loss_scratch(const Cpu&, Direction direction, DType type, HeadLossDims dims);
+ScratchBytes head_loss_scratch(const Cuda&, Direction direction, DType type, HeadLossDims dims);
+
 // Cross-entropy of one block of logits (the inner step of the above, also the unit that goldens
 // test): losses as above; dz (rows, vocab) in T = scale * (softmax(z) - onehot), or null.
 template <class T>

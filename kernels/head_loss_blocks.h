@@ -4,7 +4,9 @@
 #pragma once
 
 #include <algorithm>
+#include <numeric>
 #include <type_traits>
+#include <vector>
 
 #include "kernels/gemm.h"
 #include "kernels/head_loss.h"
@@ -44,6 +46,35 @@ void head_loss_blocks(Backend& exec, const HeadLossBackwardArgs<T>& args,
     gemm(exec, {.m = dims.vocab, .n = dims.dim, .k = rows, .transpose_a = true, .lda = ld}, args.dw,
          dz, x_block, 1.0f);
   }
+}
+
+// What it takes: logits, gradients, and the copies of the product that makes most of them.
+template <class Backend>
+ScratchBytes head_loss_blocks_scratch(const Backend& backend, Direction direction, DType type,
+                                      const HeadLossDims& dims) {
+  if (dims.rows == 0) return {};
+  const HeadLossBlock block = head_loss_block(device_of(backend), dims);
+  const bool backward = direction == Direction::backward;
+  std::vector<ScratchBytes> products{gemm_scratch(
+      backend, type, DType::f32,
+      {.m = block.rows, .n = dims.vocab, .k = dims.dim, .transpose_b = true, .ldc = block.ld})};
+  if (backward) {
+    products.push_back(gemm_scratch(
+        backend, type, type, {.m = block.rows, .n = dims.dim, .k = dims.vocab, .lda = block.ld}));
+    products.push_back(gemm_scratch(
+        backend, type, DType::f32,
+        {.m = dims.vocab, .n = dims.dim, .k = block.rows, .transpose_a = true, .lda = block.ld}));
+  }
+  const auto bytes = [](const ScratchBytes& blocks) {
+    return std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
+  };
+  ScratchBytes all =
+      *std::max_element(products.begin(), products.end(),
+                        [&](const auto& a, const auto& b) { return bytes(a) < bytes(b); });
+  all.push_back(block.elements() * int64_t{sizeof(float)});
+  const bool beside = backward && type != DType::f32;
+  all.push_back(beside ? block.elements() * static_cast<int64_t>(size_of(type)) : 0);
+  return all;
 }
 
 }  // namespace rodimus

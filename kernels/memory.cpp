@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/dry.h"
 
 namespace rodimus::memory {
 namespace {
@@ -84,6 +85,7 @@ Pool& pool() {
 }  // namespace
 
 Stats stats(Device device) {
+  CHECK(device != Device::dry, "memory::stats of a dry run: DryMemory has them");
   if (device == Device::cuda) return gpu::stats();
   const std::lock_guard lock(pool().mutex);
   return pool().stats;
@@ -113,10 +115,19 @@ void copy(Cpu&, void* to, const void* from, int64_t bytes) {
 void upload(Cpu& cpu, void* to, const void* from, int64_t bytes) { copy(cpu, to, from, bytes); }
 void download(Cpu& cpu, void* to, const void* from, int64_t bytes) { copy(cpu, to, from, bytes); }
 
+int64_t taken(int64_t bytes, Device device) {
+  CHECK(device != Device::dry, "memory::taken: a dry run stands for another device");
+  // An empty tensor on the GPU has an address too, and the pool rejects 0.
+  if (device == Device::cuda) return std::max<int64_t>(bytes, 16);
+  return static_cast<int64_t>(size_class(static_cast<size_t>(bytes)));
+}
+
 std::shared_ptr<std::byte> allocate(size_t bytes, Device device) {
   CHECK(!omp_in_parallel(), "memory::allocate: ", bytes,
         " bytes inside a parallel region, where an Error would end the program");
   if (device == Device::cuda) return gpu::allocate(bytes);
+  if (device == Device::dry)
+    return DryMemory::of_this_thread().allocate(static_cast<int64_t>(bytes));
   const size_t rounded = size_class(bytes);
   return {pool().take(rounded), [rounded](std::byte* block) { pool().give_back(block, rounded); }};
 }

@@ -19,15 +19,19 @@ struct Stats {
   int64_t reserved = 0;      // bytes taken from the system
   int64_t system_calls = 0;  // how often the system was asked
 };
-Stats stats(Device device = Device::cpu);
-void reset_peak();      // of every device
+Stats stats(Device device = Device::cpu);  // not of Device::dry: that is DryMemory in dry.h
+void reset_peak();                         // of every device
 void release_cached();  // gives what nobody uses back to the system, on every device
+
+// What a block of `bytes` takes of the memory of `device`, and counts in Stats: its size class, on
+// the GPU what it asks for.
+int64_t taken(int64_t bytes, Device device);
 
 // 64-byte aligned (256 on the GPU), uninitialised. Throws Error when the system has no more; hence
 // not inside an OpenMP region, which an exception must not leave (PerThread in
 // kernels/cpu/parallel.h). Thread-safe. A block on the GPU belongs to the stream of open_gpu(): it
 // may be let go while work queued there still uses it. Work on another stream must be waited for
-// first.
+// first. Of Device::dry there is only an address that nobody can read.
 std::shared_ptr<std::byte> allocate(size_t bytes, Device device = Device::cpu);
 
 // Within the memory of one device. On the host the ranges may overlap.

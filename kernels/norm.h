@@ -49,4 +49,8 @@ void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<T>& args);
 template <class T>
 void residual_norm_backward(Cuda&, const ResidualNormBackwardArgs<T>& args);
 
+// Backward's; forward takes none.
+ScratchBytes residual_norm_scratch(const Cpu&, int64_t rows, int64_t dim);
+ScratchBytes residual_norm_scratch(const Cuda&, int64_t rows, int64_t dim);
+
 }  // namespace rodimus

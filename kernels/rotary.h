@@ -26,4 +26,7 @@ void rotary_backward(Cpu&, T* dx, const T* dy, RotaryDims dims);
 template <class T>
 void rotary_backward(Cuda&, T* dx, const T* dy, RotaryDims dims);
 
+ScratchBytes rotary_scratch(const Cpu&, RotaryDims dims);
+ScratchBytes rotary_scratch(const Cuda&, RotaryDims dims);
+
 }  // namespace rodimus

@@ -51,4 +51,7 @@ void short_conv_backward(Cpu&, const ShortConvBackwardArgs<T>& args);
 template <class T>
 void short_conv_backward(Cuda&, const ShortConvBackwardArgs<T>& args);
 
+ScratchBytes short_conv_scratch(const Cpu&, Direction direction, ShortConvDims dims);
+ScratchBytes short_conv_scratch(const Cuda&, Direction direction, ShortConvDims dims);
+
 }  // namespace rodimus

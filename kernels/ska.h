@@ -70,4 +70,10 @@ void ska_backward(Cpu&, const SkaBackwardArgs<T>& args);
 template <class T>
 void ska_backward(Cuda&, const SkaBackwardArgs<T>& args);
 
+// On the GPU that of T > 16: fewer queries, as in generation, may cut the keys into pieces.
+ScratchBytes ska_forward_scratch(const Cpu&, SkaDims dims);
+ScratchBytes ska_forward_scratch(const Cuda&, SkaDims dims);
+ScratchBytes ska_backward_scratch(const Cpu&, SkaDims dims);
+ScratchBytes ska_backward_scratch(const Cuda&, SkaDims dims);
+
 }  // namespace rodimus

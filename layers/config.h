@@ -47,10 +47,4 @@ struct ModelConfig {
 // Throws Error unless `value`, that of model.`key`, is in [least, most].
 void check_size(const char* key, int64_t value, int64_t least, int64_t most = kMaxSize);
 
-// Matrix-product FLOPs (a multiply-add is two) of one forward pass over sequences of T tokens, per
-// token: projections, the chunked DDTS form without waste, the visible query-key pairs of SW-SKA,
-// the head. A training step takes three times that, four with recomputation (the extra forward is
-// not counted as useful).
-double forward_flops_per_token(const ModelConfig& config, int64_t T);
-
 }  // namespace rodimus

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/convert.h"
+#include "kernels/dry.h"
 #include "kernels/memory.h"
 #include "kernels/philox.h"
 
@@ -103,8 +104,12 @@ ParameterBuffers allocate_parameters(Exec& exec, const std::vector<std::vector<P
     }
     buffers.parameters.insert(buffers.parameters.end(), group.begin(), group.end());
   }
+  if (grads) {
+    const Named named("gradients");
+    buffers.grads = zeros(exec, {size});
+  }
+  const Named named("parameters");
   buffers.values = zeros(exec, {size});
-  if (grads) buffers.grads = zeros(exec, {size});
   if (compute == DType::bf16)
     buffers.bf16_copy = Tensor::empty({size}, DType::bf16, device_of(exec));
   for (Parameter* p : buffers.parameters) {

@@ -38,7 +38,7 @@ ARROWS = {
     "autograd": ["base", "kernels"],
     # Layers say what is computed, autograd how: for them are only the vocabulary of kernels and what
     # fills and converts parameters, never an op.
-    "layers": ["autograd", "base", "kernels/dtype.h", "kernels/exec.h", "kernels/memory.h", "kernels/convert.h",
+    "layers": ["autograd", "base", "kernels/dry.h", "kernels/dtype.h", "kernels/exec.h", "kernels/memory.h", "kernels/convert.h",
                "kernels/philox.h"],
     "data": ["base"],
     "dist": ["autograd", "base", "kernels"],
@@ -71,7 +71,7 @@ VENDOR = [
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are vocabulary or tools, not ops.
-INFRASTRUCTURE = {"bad_input", "device", "dtype", "exec", "head_loss_blocks", "memory"}
+INFRASTRUCTURE = {"bad_input", "device", "dry", "dtype", "exec", "head_loss_blocks", "memory"}
 # Ops whose truth is a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 HEADERS = {".h", ".cuh"}

@@ -12,6 +12,7 @@
 #include "kernels/reduce.h"
 #include "layers/blocks.h"
 #include "train/config/config_warnings.h"
+#include "train/dry_step.h"
 #include "train/inference/evaluate.h"
 #include "train/inference/load_model.h"
 #include "train/peak.h"
@@ -61,7 +62,8 @@ class Trainer {
   std::unique_ptr<Stepper> stepper_;
   std::unique_ptr<RunLock> lock_;
   RunReport report_;
-  double peak_gflops_ = 0;  // of all ranks together
+  double peak_gflops_ = 0;      // of all ranks together
+  double flops_per_token_ = 0;  // useful ones of training
 
   RunState state_;  // its sample, updates and data are brought up to date by save()
   int64_t saved_step_ = -1;
@@ -111,6 +113,7 @@ Trainer::Trainer(PreparedRun& run)
   std::array<double, 1> sum{peak};
   communicator_.all_reduce_sum(std::span<double>(sum));
   peak_gflops_ = sum[0];
+  flops_per_token_ = 3 * forward_flops_per_token(config_.model, config_.data.seq_len);
   note(concat(block_type(config_.model.block).title, ", ", model_->parameters().count(),
               " parameters, ", communicator_.world_size(), " ranks, each with ", run.place_text,
               ", ", data_.train->windows(), " windows of ", config_.data.seq_len,
@@ -274,7 +277,6 @@ void Trainer::report(const StepResult& result, double step_s) {
   // The mean forgets slowly, so that one slow step does not make the ETA jump.
   mean_step_s_ = mean_step_s_ == 0 ? step_s : 0.95 * mean_step_s_ + 0.05 * step_s;
   if (!leads()) return;
-  const double flops = 3 * forward_flops_per_token(config_.model, config_.data.seq_len) * tokens;
   const auto samples = static_cast<int64_t>(loader_->position() - state_.samples_left_out());
   StepReport line{.step = state_.step,
                   .total = config_.run.steps,
@@ -282,7 +284,7 @@ void Trainer::report(const StepResult& result, double step_s) {
                   .lr = learning_rate(config_.optimizer, config_.run.steps, state_.step - 1),
                   .grad_norm = result.grad_norm,
                   .tokens_per_s = tokens / step_s,
-                  .mfu = flops / step_s / (peak_gflops_ * 1e9),
+                  .mfu = flops_per_token_ * tokens / step_s / (peak_gflops_ * 1e9),
                   .data_wait_s = result.data_wait_s,
                   .step_s = step_s,
                   .eta_s = mean_step_s_ * static_cast<double>(config_.run.steps - state_.step),

@@ -38,8 +38,10 @@ struct Operands {
 
 // Border states of all chunks: (B, chunks, blocks, Kp, kBlock).
 struct Borders {
-  Borders(const Tiling& tiling_, int64_t B)
-      : tiling(tiling_), storage(B * tiling.chunks * tiling.blocks * tiling.Kp * kBlock) {}
+  Borders(const Tiling& tiling_, int64_t B) : tiling(tiling_), storage(floats(tiling_, B)) {}
+  static int64_t floats(const Tiling& tiling, int64_t B) {
+    return B * tiling.chunks * tiling.blocks * tiling.Kp * kBlock;
+  }
   float* at(int64_t b, int64_t chunk, int64_t block) const {
     return storage.data() +
            ((b * tiling.chunks + chunk) * tiling.blocks + block) * tiling.Kp * kBlock;
@@ -47,6 +49,8 @@ struct Borders {
   Tiling tiling;
   memory::Scratch<float> storage;
 };
+
+int64_t walk_floats(int64_t Kp) { return kChunk * kLd + Kp * kBlock; }  // of one thread
 
 template <class T>
 struct Walks {
@@ -79,8 +83,6 @@ struct Walks {
     micro::product<ALayout::kColumns>(to, kBlock, a, tiling.Kp, x, kLd, tiling.Kp, kBlock, length,
                                       micro::ScaleRows{decay, from, kBlock});
   }
-
-  int64_t workspace_floats() const { return kChunk * kLd + tiling.Kp * kBlock; }
 
   void forward(int64_t b, int64_t first, int64_t last, float* x) const {
     for (int64_t block = first; block < last; ++block)
@@ -268,7 +270,7 @@ void ddts_backward(Cpu& exec, const DdtsBackwardArgs<T>& args) {
                        .dstates = dstates};
   const int64_t per_task = blocks_per_task(exec, 2 * dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
-  const PerThread<float> walk_workspace(exec, walks.workspace_floats());
+  const PerThread<float> walk_workspace(exec, walk_floats(Kp));
   parallel_tasks(exec, 2 * dims.B * groups, [&](int64_t task) {
     const int64_t b = task / (2 * groups), first = task / 2 % groups * per_task;
     const int64_t last = std::min(first + per_task, tiling.blocks);
@@ -292,6 +294,16 @@ void ddts_backward(Cpu& exec, const DdtsBackwardArgs<T>& args) {
     }
     gradients.store(args.dq + row * dims.K, args.dk + row * dims.K, args.dg + row * dims.K, dims.K);
   });
+}
+
+ScratchBytes ddts_backward_scratch(const Cpu& exec, DType, DdtsDims dims) {
+  constexpr int64_t kFloat = sizeof(float);
+  const Tiling tiling(dims);
+  const int64_t Kp = tiling.Kp, chunks = dims.B * tiling.chunks;
+  const int64_t borders = Borders::floats(tiling, dims.B) * kFloat;
+  return {chunks * Operands::floats(Kp) * kFloat,
+          PerThread<float>::bytes(exec, ChunkGradients::floats(Kp)), borders, borders,
+          PerThread<float>::bytes(exec, walk_floats(Kp))};
 }
 
 template void ddts_backward(Cpu&, const DdtsBackwardArgs<float>&);

@@ -30,6 +30,12 @@ struct Operands {
   float* decay;  // (Kp)
 };
 
+// Of one block of columns and of those that a task walks through.
+int64_t block_floats_of(int64_t Kp) { return (Kp + kChunk) * kLd; }
+int64_t walk_floats(int64_t Kp, int64_t blocks) {
+  return blocks * block_floats_of(Kp) + kChunk * kLd;
+}
+
 template <class T>
 struct Forward {
   T* o;
@@ -65,10 +71,10 @@ struct Forward {
                                       micro::ScaleRows{chunk.decay, sv, kLd});
   }
 
-  int64_t block_floats() const { return (tiling.Kp + kChunk) * kLd; }
-  int64_t walk_floats(int64_t blocks) const { return blocks * block_floats() + kChunk * kLd; }
+  int64_t block_floats() const { return block_floats_of(tiling.Kp); }
 
-  // Blocks [first, last) of sequence b through all chunks. workspace: walk_floats(last - first).
+  // Blocks [first, last) of sequence b through all chunks. workspace: walk_floats(Kp, last -
+  // first).
   void walk(int64_t b, int64_t first, int64_t last, float* workspace) const {
     const int64_t Kp = tiling.Kp, K = dims.K, V = dims.V;
     float *blocks = workspace, *temporary = blocks + (last - first) * block_floats();
@@ -96,12 +102,12 @@ struct Forward {
 // One token: the recurrence as it is written. Each task takes rows of the state that lie one behind
 // the other in memory, the only order in which the hardware prefetches them, and sums their part of
 // o; the parts do not depend on the number of threads.
+constexpr int64_t kTokenParts = 8;
 template <class T>
 void forward_token(const Cpu& exec, const DdtsForwardArgs<T>& args) {
-  constexpr int64_t kParts = 8;
   const auto [B, T1, K, V] = args.dims;
   const float scale = 1.0f / std::sqrt(static_cast<float>(K));
-  const int64_t parts = std::min(kParts, K);
+  const int64_t parts = std::min(kTokenParts, K);
   const memory::Scratch<float> sums(B * parts * V);
   const auto add_rows = [=, B = B, K = K, V = V](float* sum, int64_t b, int64_t first,
                                                  int64_t last) {
@@ -175,12 +181,22 @@ void ddts_forward(Cpu& exec, const DdtsForwardArgs<T>& args) {
                            .operands = operands.data()};
   const int64_t per_task = blocks_per_task(exec, dims.B, tiling.blocks);
   const int64_t groups = (tiling.blocks + per_task - 1) / per_task;
-  const PerThread<float> walk_workspace(exec, forward.walk_floats(per_task));
+  const PerThread<float> walk_workspace(exec, walk_floats(Kp, per_task));
   parallel_tasks(exec, dims.B * groups, [&](int64_t task) {
     const int64_t first = task % groups * per_task;
     forward.walk(task / groups, first, std::min(first + per_task, tiling.blocks),
                  walk_workspace.mine());
   });
+}
+
+ScratchBytes ddts_forward_scratch(const Cpu& exec, DType, DdtsDims dims) {
+  constexpr int64_t kFloat = sizeof(float);
+  if (dims.T == 1) return {dims.B * std::min(kTokenParts, dims.K) * dims.V * kFloat};
+  const Tiling tiling(dims);
+  const int64_t Kp = tiling.Kp, per_task = blocks_per_task(exec, dims.B, tiling.blocks);
+  return {dims.B * tiling.chunks * Operands::floats(Kp) * kFloat,
+          PerThread<float>::bytes(exec, ChunkFactors::floats(Kp) + scores_floats(Kp)),
+          PerThread<float>::bytes(exec, walk_floats(Kp, per_task))};
 }
 
 template void ddts_forward(Cpu&, const DdtsForwardArgs<float>&);

@@ -158,6 +158,13 @@ void ddts_gates_backward(Cpu& exec, const DdtsGatesBackwardArgs<T>& args) {
   sum_over_rows(exec, dims.rows, {{args.dbias, 2 * m}}, rows_of_block);
 }
 
+ScratchBytes ddts_gates_scratch(const Cpu& exec, Direction direction, DdtsGatesDims dims) {
+  if (direction == Direction::forward)
+    return {PerThread<float>::bytes(exec, GateRow::kArrays * dims.m)};
+  return {PerThread<float>::bytes(exec, (GateRow::kArrays + 1) * dims.m),
+          RowBlocks(dims.rows, 2 * dims.m).bytes()};
+}
+
 #define INSTANTIATE(T)                                                    \
   template void ddts_gates_forward(Cpu&, const DdtsGatesForwardArgs<T>&); \
   template void ddts_gates_backward(Cpu&, const DdtsGatesBackwardArgs<T>&);

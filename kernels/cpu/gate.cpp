@@ -66,6 +66,10 @@ void sigmoid_gate_backward(Cpu& exec, const SigmoidGateBackwardArgs<T>& args) {
       });
 }
 
+ScratchBytes sigmoid_gate_scratch(const Cpu&, int64_t rows, int64_t dim) {
+  return {RowBlocks(rows, dim).bytes()};
+}
+
 #define INSTANTIATE(T)                                                                \
   template void swiglu_forward(Cpu&, T*, const T*, const T*, int64_t);                \
   template void swiglu_backward(Cpu&, T*, T*, const T*, const T*, const T*, int64_t); \

@@ -102,6 +102,12 @@ void gated_norm_backward(Cpu& exec, const GatedNormBackwardArgs<T>& args) {
   sum_over_rows(exec, dims.rows, {{args.dw, dim}, {args.dskip_weight, dim}}, rows_of_block);
 }
 
+ScratchBytes gated_norm_scratch(const Cpu& exec, Direction direction, GatedNormDims dims) {
+  const int64_t row = PerThread<float>::bytes(exec, dims.dim);
+  if (direction == Direction::forward) return {row};
+  return {row, RowBlocks(dims.rows, 2 * dims.dim).bytes()};
+}
+
 #define INSTANTIATE(T)                                                    \
   template void gated_norm_forward(Cpu&, const GatedNormForwardArgs<T>&); \
   template void gated_norm_backward(Cpu&, const GatedNormBackwardArgs<T>&);

@@ -142,9 +142,10 @@ class Staged {
  public:
   template <class T>
   Staged(const Cpu& exec, const Stored<T>& x, bool wanted)
-      : ld_(wanted ? (x.cols + 15) / 16 * 16 + 16 : 0), copy_(wanted ? x.rows * ld_ : 0) {
+      : ld_(wanted ? ld_of(x.cols) : 0), copy_(wanted ? x.rows * ld_ : 0) {
     if (wanted) copy_matrix(exec, copy_.data(), ld_, x);
   }
+  static int64_t ld_of(int64_t cols) { return (cols + 15) / 16 * 16 + 16; }
   int64_t ld() const { return ld_; }
   const float* data() const { return copy_.data(); }
 
@@ -191,6 +192,22 @@ void multiply_widened(const Cpu& exec, GemmDims d, Out* c, const Stored<bf16>& a
 }  // namespace
 
 bool cpu_multiplies_bf16() { return has_isa(dnnl::cpu_isa::avx512_core_bf16); }
+
+ScratchBytes gemm_scratch(const Cpu&, DType in, DType out, GemmDims d) {
+  d = checked_gemm_dims(d, 0, out);
+  if (d.m == 0 || d.n == 0 || d.k == 0) return {};
+  if (d.m <= cpu::kFewRows && !d.transpose_a && d.transpose_b) return {};
+  constexpr int64_t kFloat = sizeof(float);
+  const bool widens = in == DType::bf16;
+  if (widens && cpu_multiplies_bf16()) return {};
+  const auto copy = [&](int64_t rows, int64_t cols, int64_t ld) {
+    return widens || strides_alias(d, ld) ? rows * Staged::ld_of(cols) * kFloat : 0;
+  };
+  ScratchBytes blocks{copy(d.transpose_a ? d.k : d.m, d.transpose_a ? d.m : d.k, d.lda),
+                      copy(d.transpose_b ? d.n : d.k, d.transpose_b ? d.k : d.n, d.ldb)};
+  if (widens && out != DType::f32) blocks.push_back(d.m * d.n * kFloat);
+  return blocks;
+}
 
 GemmDims checked_gemm_dims(GemmDims d, float beta, DType out) {
   CHECK(d.m >= 0 && d.n >= 0 && d.k >= 0, "gemm: m = ", d.m, ", n = ", d.n, ", k = ", d.k,

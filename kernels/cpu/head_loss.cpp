@@ -103,6 +103,11 @@ void run(Cpu& exec, const HeadLossBackwardArgs<T>& args) {
 
 }  // namespace
 
+ScratchBytes head_loss_scratch(const Cpu& exec, Direction direction, DType type,
+                               HeadLossDims dims) {
+  return head_loss_blocks_scratch(exec, direction, type, dims);
+}
+
 template <class T>
 void head_loss_forward(Cpu& exec, const HeadLossForwardArgs<T>& args) {
   run<T>(exec, {.dims = args.dims,

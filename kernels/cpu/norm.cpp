@@ -78,6 +78,10 @@ void residual_norm_backward(Cpu& exec, const ResidualNormBackwardArgs<T>& args) 
   });
 }
 
+ScratchBytes residual_norm_scratch(const Cpu&, int64_t rows, int64_t dim) {
+  return {RowBlocks(rows, dim).bytes()};
+}
+
 template void residual_norm_forward(Cpu&, const ResidualNormForwardArgs<float>&);
 template void residual_norm_forward(Cpu&, const ResidualNormForwardArgs<bf16>&);
 template void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<float>&);

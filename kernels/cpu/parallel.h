@@ -61,6 +61,11 @@ class PerThread {
       : threads_(std::max(exec.threads, 1)),
         stride_((count + kLine - 1) / kLine * kLine),
         storage_(threads_ * stride_) {}
+  // What one takes, for ScratchBytes.
+  static int64_t bytes(const Cpu& exec, int64_t count) {
+    return std::max(exec.threads, 1) * ((count + kLine - 1) / kLine * kLine) *
+           static_cast<int64_t>(sizeof(T));
+  }
   // The calling thread's part. With one thread the loops above open no region, and the number would
   // be that of a region around the kernel.
   T* mine() const { return storage_.data() + (threads_ == 1 ? 0 : omp_get_thread_num() * stride_); }
@@ -77,17 +82,27 @@ struct RowSum {
   int64_t width;
 };
 
+// How sum_over_rows cuts its work: at most 64 blocks, a number that depends on `rows` alone.
+struct RowBlocks {
+  RowBlocks(int64_t rows, int64_t width)
+      : count(rows <= 0 ? 0 : std::clamp<int64_t>(rows / 16, 1, 64)),
+        stride((width + 15) / 16 * 16) {}
+  int64_t count, stride;
+  int64_t floats() const { return count * stride; }
+  int64_t bytes() const { return floats() * static_cast<int64_t>(sizeof(float)); }
+};
+
 // f(begin, end, partial) adds the rows [begin, end), ascending, into `partial`: zeroed, with the
-// widths of `sums` one after the other. The rows are cut into at most 64 blocks, a number that
-// depends on `rows` alone, and the partial sums are added in ascending order.
+// widths of `sums` one after the other. The partial sums of the blocks are added in ascending
+// order.
 template <class F>
 void sum_over_rows(const Cpu& exec, int64_t rows, std::initializer_list<RowSum> sums, F&& f) {
   if (rows <= 0) return;
   int64_t width = 0;
   for (const RowSum& sum : sums) width += sum.width;
-  const int64_t stride = (width + 15) / 16 * 16;
-  const int64_t blocks = std::clamp<int64_t>(rows / 16, 1, 64);
-  const memory::Scratch<float> partials(blocks * stride);
+  const RowBlocks cut(rows, width);
+  const int64_t stride = cut.stride, blocks = cut.count;
+  const memory::Scratch<float> partials(cut.floats());
   parallel_tasks(exec, blocks, [&](int64_t block) {
     float* partial = partials.data() + block * stride;
     std::fill_n(partial, width, 0.0f);

@@ -69,6 +69,12 @@ void rotate(const Cpu& exec, T* y, const T* x, const RotaryDims& dims, double di
 
 }  // namespace
 
+ScratchBytes rotary_scratch(const Cpu& exec, RotaryDims dims) {
+  const int64_t half = dims.D / 2, span = std::min(kSpan, dims.T);
+  return {2 * half * span * int64_t{sizeof(double)}, PerThread<double>::bytes(exec, 2 * half),
+          PerThread<float>::bytes(exec, 2 * half)};
+}
+
 template <class T>
 void rotary_forward(Cpu& exec, T* y, const T* x, RotaryDims dims) {
   rotate(exec, y, x, dims, 1);

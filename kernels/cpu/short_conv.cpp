@@ -332,6 +332,13 @@ void short_conv_backward(Cpu& exec, const ShortConvBackwardArgs<T>& args) {
     for (int64_t i = 0; i < width; ++i) args.dweight[d * width + i] += dby_tap[i * stride + d];
 }
 
+ScratchBytes short_conv_scratch(const Cpu& exec, Direction direction, ShortConvDims dims) {
+  const int64_t taps = dims.width * stride_of(dims.D), bytes = taps * int64_t{sizeof(float)};
+  if (direction == Direction::forward) return {bytes};
+  return {bytes, bytes, PerThread<float>::bytes(exec, taps),
+          RowBlocks(dims.B * dims.T, taps + dims.D).bytes()};
+}
+
 #define INSTANTIATE(T)                                                    \
   template void short_conv_forward(Cpu&, const ShortConvForwardArgs<T>&); \
   template void short_conv_backward(Cpu&, const ShortConvBackwardArgs<T>&);

@@ -45,6 +45,22 @@ std::vector<Segment> cut(const SkaDims& dims) {
   return segments;
 }
 
+// Key tiles of all segments together, and rows of the longest.
+int64_t partial_tiles(const std::vector<Segment>& segments) {
+  return segments.back().offset + segments.back().tiles.end - segments.back().tiles.begin;
+}
+int64_t segment_rows(const std::vector<Segment>& segments) {
+  return round_up(segments[0].queries.end - segments[0].queries.begin, kQueryTile);
+}
+// Whether the queries of one head alone contribute to a key head of `heads`, all in one segment.
+bool contributes_alone(const std::vector<Segment>& segments, const SkaDims& dims, int64_t heads) {
+  return segments.size() == 1 && segments[0].tiles.begin == 0 && heads == dims.H;
+}
+// Of one thread: q, d_o, dq (rows, width); delta and lse (rows); dk and dv of one key tile.
+int64_t thread_floats(const std::vector<Segment>& segments, int64_t width) {
+  return round_up(segment_rows(segments) * (3 * width + 2) + 2 * kKeyTile * width, 16);
+}
+
 // Where the dk (or dv) of the shared heads goes: straight to the result when it is the only
 // contribution, else to f32 partial sums (B, H, partial tiles, kKeyTile, width) that `finish` adds.
 template <class T>
@@ -70,14 +86,8 @@ struct Backward {
   int64_t width() const { return padded(dims.D); }
   int64_t tile_size() const { return kKeyTile * width(); }
   int64_t tiles() const { return (dims.Tk + kKeyTile - 1) / kKeyTile; }
-  int64_t partial_tiles() const {
-    return segments.back().offset + segments.back().tiles.end - segments.back().tiles.begin;
-  }
-  int64_t segment_rows() const {
-    return round_up(segments[0].queries.end - segments[0].queries.begin, kQueryTile);
-  }
-  // q, d_o, dq (segment_rows, width); delta and lse (segment_rows); dk and dv of one key tile.
-  int64_t scratch_size() const { return segment_rows() * (3 * width() + 2) + 2 * tile_size(); }
+  int64_t partial_tiles() const { return ska::partial_tiles(segments); }
+  int64_t segment_rows() const { return ska::segment_rows(segments); }
 
   void pack(int64_t task, float* scratch) const {
     const int64_t heads = dims.Hk + dims.Hv;
@@ -265,10 +275,12 @@ void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
                         .packed_k = nullptr,
                         .packed_kt = nullptr,
                         .packed_vt = nullptr};
-  const bool one_segment = pass.segments.size() == 1 && pass.segments[0].tiles.begin == 0;
+  const auto alone = [&](int64_t heads) {
+    return ska::contributes_alone(pass.segments, dims, heads);
+  };
   // scaled_q carries log2(e), so dk is short of ln 2.
-  pass.dk = {args.dk, dims.Hk, simd::kLn2, one_segment && dims.Hk == dims.H, nullptr};
-  pass.dv = {args.dv, dims.Hv, 1.0f, one_segment && dims.Hv == dims.H, nullptr};
+  pass.dk = {args.dk, dims.Hk, simd::kLn2, alone(dims.Hk), nullptr};
+  pass.dv = {args.dv, dims.Hv, 1.0f, alone(dims.Hv), nullptr};
 
   const int64_t packed_size = dims.B * pass.tiles() * pass.tile_size();
   const memory::Scratch<float> packed_k(dims.Hk * packed_size), packed_kt(dims.Hk * packed_size),
@@ -280,7 +292,7 @@ void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
   const int64_t partial_size = dims.B * dims.H * pass.partial_tiles() * pass.tile_size();
   if (!pass.dk.direct) pass.dk.partials = dk_partials.emplace(partial_size).data();
   if (!pass.dv.direct) pass.dv.partials = dv_partials.emplace(partial_size).data();
-  const int64_t scratch_size = ska::round_up(pass.scratch_size(), 16);
+  const int64_t scratch_size = ska::thread_floats(pass.segments, pass.width());
   const memory::Scratch<float> scratch(std::max(exec.threads, 1) * scratch_size);
 
   parallel_tasks(exec, dims.B * (dims.Hk + dims.Hv) * pass.tiles(), [&](int64_t task) {
@@ -299,6 +311,23 @@ void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
     parallel_tasks(exec, dims.B * gradient.heads * pass.tiles(),
                    [&](int64_t task) { pass.finish(gradient, task); });
   }
+}
+
+ScratchBytes ska_backward_scratch(const Cpu& exec, SkaDims dims) {
+  using namespace cpu;
+  dims = ska_checked(dims, false);
+  if (dims.B == 0 || dims.T == 0) return {};
+  constexpr int64_t kFloat = sizeof(float);
+  const auto segments = ska::cut(dims);
+  const int64_t width = ska::padded(dims.D), tile = ska::kKeyTile * width * kFloat;
+  const int64_t packed = dims.B * ((dims.Tk + ska::kKeyTile - 1) / ska::kKeyTile) * tile;
+  ScratchBytes blocks{dims.Hk * packed, dims.Hk * packed, dims.Hv * packed,
+                      std::max(exec.threads, 1) * ska::thread_floats(segments, width) * kFloat};
+  for (const int64_t heads : {dims.Hk, dims.Hv}) {
+    if (!ska::contributes_alone(segments, dims, heads))
+      blocks.push_back(dims.B * dims.H * ska::partial_tiles(segments) * tile);
+  }
+  return blocks;
 }
 
 template void ska_backward(Cpu&, const SkaBackwardArgs<float>&);

@@ -47,13 +47,19 @@ struct Part {
   float* o;              // (T, H, D): sum of 2^(score - largest) v
 };
 
+int64_t parts_floats(const SkaDims& dims) { return dims.T * dims.H * (dims.D + 2); }
+
+Range seen_blocks(const SkaDims& dims) {
+  const Range keys = visible_keys(dims, nullptr, Range{0, dims.T});
+  return {keys.begin / kBlockKeys, (keys.end + kBlockKeys - 1) / kBlockKeys};
+}
+
 template <class T>
 struct Decode {
   const T *q, *k, *v;
   SkaDims dims;
-  int64_t parts_floats() const { return dims.T * dims.H * (dims.D + 2); }
   Part part(float* scratch, int64_t index) const {
-    float* first = scratch + index * parts_floats();
+    float* first = scratch + index * parts_floats(dims);
     const int64_t rows = dims.T * dims.H;
     return {first, first + rows, first + 2 * rows};
   }
@@ -143,15 +149,14 @@ void decode(Cpu& exec, const SkaForwardArgs<T>& args, const SkaDims& dims) {
     return args.starts == nullptr ? nullptr : args.starts + b * dims.T;
   };
   // Blocks lie at multiples of kBlockKeys, whatever part of them is seen.
-  const Range keys = visible_keys(dims, nullptr, {0, dims.T});
-  const int64_t first_block = keys.begin / kBlockKeys,
-                blocks = (keys.end + kBlockKeys - 1) / kBlockKeys - first_block;
+  const Range all = seen_blocks(dims);
+  const int64_t first_block = all.begin, blocks = all.end - all.begin;
   const auto seen_in = [&](int64_t b, int64_t i, int64_t block) {
     const Range seen = visible_keys(dims, starts_of(b), i);
     const int64_t first = (first_block + block) * kBlockKeys;
     return Range{std::max(seen.begin, first), std::min(seen.end, first + kBlockKeys)};
   };
-  const memory::Scratch<float> scratch(dims.B * blocks * pass.parts_floats());
+  const memory::Scratch<float> scratch(dims.B * blocks * parts_floats(dims));
   const PerThread<float> weights(exec, dims.H * kBlockKeys);
   const int64_t block_elements = kBlockKeys * dims.D * (dims.Hk + dims.Hv);
   parallel_rows(exec, dims.B * blocks, block_elements, [&](int64_t begin, int64_t end) {
@@ -173,6 +178,12 @@ void decode(Cpu& exec, const SkaForwardArgs<T>& args, const SkaDims& dims) {
                    b * blocks + (seen.end - 1) / kBlockKeys + 1 - first_block, b, i, h);
     }
   });
+}
+
+ScratchBytes decode_scratch(const Cpu& exec, const SkaDims& dims) {
+  const Range blocks = seen_blocks(dims);
+  return {dims.B * (blocks.end - blocks.begin) * parts_floats(dims) * int64_t{sizeof(float)},
+          PerThread<float>::bytes(exec, dims.H * kBlockKeys)};
 }
 
 template void decode(Cpu&, const SkaForwardArgs<float>&, const SkaDims&);

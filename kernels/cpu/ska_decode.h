@@ -12,5 +12,6 @@ inline constexpr int64_t kDecodeQueries = 2;
 // ska_forward; `dims` are those of args, checked and with Tk filled in.
 template <class T>
 void decode(Cpu&, const SkaForwardArgs<T>& args, const SkaDims& dims);
+ScratchBytes decode_scratch(const Cpu&, const SkaDims& dims);
 
 }  // namespace rodimus::cpu::ska

@@ -56,6 +56,13 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
   sum += tile_sum;
 }
 
+// Keys before the first query's window stay untouched.
+Range seen_tiles(const SkaDims& dims) {
+  const Range keys = visible_keys(dims, nullptr, Range{0, dims.T});
+  return {keys.begin / kKeyTile, (keys.end + kKeyTile - 1) / kKeyTile};
+}
+int64_t thread_floats(int64_t width) { return 2 * kQueryTile * width; }
+
 template <class T>
 struct Forward {
   T* o;
@@ -157,14 +164,13 @@ void ska_forward(Cpu& exec, const SkaForwardArgs<T>& args) {
                        .v = args.v,
                        .starts = args.starts,
                        .dims = dims};
-  // Keys before the first query's window stay untouched.
-  const ska::Range keys = ska::visible_keys(dims, nullptr, {0, dims.T});
-  pass.first_tile = keys.begin / ska::kKeyTile;
-  pass.tiles = (keys.end + ska::kKeyTile - 1) / ska::kKeyTile - pass.first_tile;
+  const ska::Range tiles = ska::seen_tiles(dims);
+  pass.first_tile = tiles.begin;
+  pass.tiles = tiles.end - tiles.begin;
   const int64_t tile_size = ska::kKeyTile * pass.width;
   const memory::Scratch<float> packed_k(dims.B * dims.Hk * pass.tiles * tile_size);
   const memory::Scratch<float> packed_v(dims.B * dims.Hv * pass.tiles * tile_size);
-  const int64_t scratch_size = 2 * ska::kQueryTile * pass.width;
+  const int64_t scratch_size = ska::thread_floats(pass.width);
   const memory::Scratch<float> scratch(std::max(exec.threads, 1) * scratch_size);
   pass.packed_k = packed_k.data();
   pass.packed_v = packed_v.data();
@@ -181,6 +187,19 @@ void ska_forward(Cpu& exec, const SkaForwardArgs<T>& args) {
     pass.attend(b, h, {first, std::min<int64_t>(first + ska::kQueryTile, dims.T)},
                 scratch.data() + omp_get_thread_num() * scratch_size);
   });
+}
+
+ScratchBytes ska_forward_scratch(const Cpu& exec, SkaDims dims) {
+  using namespace cpu;
+  dims = ska_checked(dims, false);
+  if (dims.B == 0 || dims.T == 0) return {};
+  if (dims.T <= ska::kDecodeQueries) return ska::decode_scratch(exec, dims);
+  constexpr int64_t kFloat = sizeof(float);
+  const ska::Range tiles = ska::seen_tiles(dims);
+  const int64_t width = ska::padded(dims.D);
+  const int64_t a_head = dims.B * (tiles.end - tiles.begin) * ska::kKeyTile * width * kFloat;
+  return {dims.Hk * a_head, dims.Hv * a_head,
+          std::max(exec.threads, 1) * ska::thread_floats(width) * kFloat};
 }
 
 template void ska_forward(Cpu&, const SkaForwardArgs<float>&);

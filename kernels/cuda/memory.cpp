@@ -87,8 +87,7 @@ Ring& ring() {
 namespace gpu {
 
 std::shared_ptr<std::byte> allocate(size_t bytes) {
-  // An empty tensor has an address too, and the pool rejects 0.
-  const size_t wanted = std::max<size_t>(bytes, 16);
+  const auto wanted = static_cast<size_t>(taken(static_cast<int64_t>(bytes), Device::cuda));
   void* block = nullptr;
   CUstream_st* const stream = cuda::gpu_in_use().stream;
   cudaError_t error = cudaMallocFromPoolAsync(&block, wanted, pool_of_device(), stream);

@@ -29,6 +29,7 @@ struct Config {
   uint64_t seed = 1;        // of the random and greedy schedules
   bool check_races = true;  // has an effect in the race build only
   bool count = false;       // fill counters(); complete in the race build only
+  bool skip = false;        // kernels and products do nothing: what only the host does
   int max_reports = 8;      // of each kind: a flood of one must not hide another
 };
 extern Config config;

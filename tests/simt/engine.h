@@ -156,7 +156,7 @@ struct Cell {      // last write of a word and some reads
   uint32_t epoch;  // the launch, for shared memory the block: what was there before it is forgotten
   Stamp write, reads[3];
 };
-inline constexpr size_t kDeviceArena = size_t{4} << 30;
+inline constexpr size_t kDeviceArena = size_t{64} << 30;
 struct DeviceMemory {               // memory.cpp
   uintptr_t begin = ~kDeviceArena;  // nothing lies there before the first allocation
   // For each word: its low half says which bytes exist, its high half which were written.

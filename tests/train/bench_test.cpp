@@ -8,7 +8,7 @@
 
 #include "kernels/memory.h"
 #include "layers/blocks.h"
-#include "layers/memory.h"
+#include "tests/train/model_flops.h"
 #include "tests/train/run_command.h"
 #include "train/commands/commands.h"
 #include "train/config/resolve.h"
@@ -98,7 +98,7 @@ TEST(Bench, TheTableCountsExactlyTheFlopsOfTheConfiguration) {
       for (const Profile::Row& row : step.profile.rows())
         (row.phase == Profile::Phase::recomputed ? again : flop) += row.cost.flop;
       const double tokens = 3.0 * static_cast<double>(test.B * test.T);
-      const double forward = forward_flops_per_token(test.model, test.T) * tokens;
+      const double forward = testing::flops_by_hand(test.model, test.T) * tokens;
       EXPECT_NEAR(flop, 3 * forward, 1e-9 * forward);  // sums of integers, divided by T in between
       const double head = matmul_flops(1, test.model.vocab_size, test.model.d_model) * tokens;
       // Nor does a replay need the product that ends a block: nobody reads its result again.
@@ -131,37 +131,6 @@ TEST(Bench, EveryPartOfAStepHasItsRow) {
         "[all-reduce step]",        "[gradient norm step]",  "[AdamW step]",
         "[unaccounted step]"})
     EXPECT_NE(names.find(part), std::string::npos) << part << " in " << names;
-}
-
-TEST(TrainingMemory, IsWithin15PercentOfWhatAStepTakes) {
-  Case tiny{"tiny", shape("rodimus_plus", 4096, 128, 4), 4, 256};
-  tiny.model.window = 128;
-  tiny.model.tied = true;
-  Case wide{"wide head", shape("rodimus_plus", 20000, 192, 2), 2, 300};
-  wide.model.n_heads = 4;
-  wide.model.n_heads_k = 2;
-  const Case rodimus{"rodimus", shape("rodimus", 1000, 256, 3), 2, 512};
-  for (const Case& test : {tiny, wide, rodimus}) {
-    for (const bool recompute : {false, true}) {
-      const double before = static_cast<double>(memory::stats().in_use);
-      EXPECT_EQ(before, 0) << "something of an earlier step is alive";
-      const OneStep step(test, recompute);
-      const TrainingMemory memory =
-          training_memory(test.model, Device::cpu, DType::f32, test.B, test.T, recompute);
-      const double ratio = static_cast<double>(memory.total()) / static_cast<double>(step.peak);
-      EXPECT_TRUE(ratio >= 0.85 && ratio <= 1.15)
-          << test.name << " recompute " << recompute << ": predicted " << memory.total()
-          << ", taken " << step.peak;
-    }
-  }
-}
-
-TEST(TrainingMemory, CountsTheParametersOfTheModel) {
-  for (const Case& test : flop_cases()) {
-    Exec exec = Cpu{1};
-    Model model(test.model, exec, DType::f32, false);
-    EXPECT_EQ(parameter_count(test.model), model.parameters().count());
-  }
 }
 
 TEST(Bench, StateAtAPositionHasTheSizeOfAReadOne) {

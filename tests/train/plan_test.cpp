@@ -5,10 +5,12 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "layers/memory.h"
+#include "tests/train/model_flops.h"
 
 namespace rodimus {
 namespace {
+
+using testing::flops_by_hand;
 
 Config example() {
   Config config;
@@ -26,8 +28,8 @@ Config example() {
 
 TEST(Plan, FlopsAreThoseOfTheModel) {
   const Config config = example();
-  const auto p = plan(config, {.gpus = 4});
-  const double useful = 3 * forward_flops_per_token(config.model, 512) * 16 * 512 / 4;
+  const auto p = to_json(plan(config, {.gpus = 4}));
+  const double useful = 3 * flops_by_hand(config.model, 512) * 16 * 512 / 4;
   EXPECT_NEAR(p["flop_per_step_and_gpu"].get<double>(), useful, 1e-9 * useful);
   const double step = p["step_seconds"];
   EXPECT_NEAR(p["mfu"].get<double>(), useful / step / 989e12, 1e-9);
@@ -37,16 +39,16 @@ TEST(Plan, FlopsAreThoseOfTheModel) {
 
 TEST(Plan, RecomputationAddsOneForwardOfTheBlocksButTheirLastProduct) {
   Config config = example();
-  const double without = plan(config, {})["flop_per_step_and_gpu"];
+  const double without = to_json(plan(config, {}))["flop_per_step_and_gpu"];
   config.run.recompute = true;
-  const double with = plan(config, {})["flop_per_step_and_gpu"];
+  const double with = to_json(plan(config, {}))["flop_per_step_and_gpu"];
   const double tokens = 16 * 512, head = 2.0 * 256 * 1000;
   // The product that ends a block is not needed again.
   const double last = static_cast<double>(config.model.n_layers) * 2 * 256 *
                       static_cast<double>(config.model.d_ff());
-  EXPECT_NEAR(with - without, tokens * (forward_flops_per_token(config.model, 512) - head - last),
+  EXPECT_NEAR(with - without, tokens * (flops_by_hand(config.model, 512) - head - last),
               1e-9 * with);
-  const auto memory = plan(config, {})["memory_per_gpu"];
+  const auto memory = to_json(plan(config, {}))["memory_per_gpu"];
   EXPECT_LT(memory["with_recompute"]["activations_bytes"],
             memory["without_recompute"]["activations_bytes"]);
 }
@@ -55,9 +57,9 @@ nlohmann::ordered_json sum_of_gradients(const PlanOptions& options) {
   Config config = example();
   config.run.micro_batch = 1;
   config.run.global_batch = options.gpus;
-  return plan(config, options)["communication"];
+  return to_json(plan(config, options))["communication"];
 }
-const double kGradients = 4.0 * static_cast<double>(parameter_count(example().model));
+const double kGradients = 4.0 * static_cast<double>(plan(example(), {}).parameters);
 
 TEST(Plan, WithinANodeGradientsGoOverNvlink) {
   EXPECT_EQ(sum_of_gradients({.gpus = 1})["seconds"], 0.0);
@@ -110,7 +112,7 @@ TEST(Plan, NoPublishedBusBandwidthIsBetterThanTheBound) {
   for (const Published& p : {Published{"h100", 8, 400, 480}, Published{"h100", 16, 400, 470},
                              Published{"h100", 16, 400, 430}, Published{"h100", 32, 400, 331},
                              Published{"h200", 1984, 400, 350}, Published{"a100", 16, 200, 192}}) {
-    SCOPED_TRACE(testing::Message() << p.gpus << " " << p.gpu);
+    SCOPED_TRACE(::testing::Message() << p.gpus << " " << p.gpu);
     const double bound = sum_of_gradients({p.gpus, p.gpu, p.gbit_per_s})["bus_gb_per_s"];
     EXPECT_GE(bound, p.bus_gb_per_s);
     EXPECT_LE(bound, 1.8 * p.bus_gb_per_s);
@@ -120,7 +122,7 @@ TEST(Plan, NoPublishedBusBandwidthIsBetterThanTheBound) {
 TEST(Plan, SlowLinksBoundTheStep) {
   Config config = example();
   config.run.global_batch = 32;
-  const auto p = plan(config, {.gpus = 16, .network_gbit_per_s = 0.1});
+  const auto p = to_json(plan(config, {.gpus = 16, .network_gbit_per_s = 0.1}));
   EXPECT_EQ(p["bound"], "communication");
   EXPECT_EQ(p["step_seconds"], p["communication"]["seconds"]);
 }
@@ -131,7 +133,7 @@ TEST(Plan, MemoryBoundsWhereItTakesLonger) {
   constexpr double kFlops = 312e12, kBandwidth = 2039e9;  // of an A100
   Config config = example();
   config.model.d_model = 2048;
-  const auto ops = plan(config, {.gpu = "a100"})["ops"];
+  const auto ops = to_json(plan(config, {.gpu = "a100"}))["ops"];
   const auto ddts =
       std::find_if(ops.begin(), ops.end(), [](const auto& op) { return op["op"] == "ddts"; });
   ASSERT_NE(ddts, ops.end());
@@ -144,7 +146,7 @@ TEST(Plan, MemoryBoundsWhereItTakesLonger) {
   config.data.seq_len = 128;
   config.run.micro_batch = 1;
   config.run.global_batch = 512;
-  const auto p = plan(config, {.gpu = "a100"});
+  const auto p = to_json(plan(config, {.gpu = "a100"}));
   const double step = p["gpu_seconds"];
   ASSERT_NEAR(p["bytes_per_step_and_gpu"].get<double>() / kBandwidth, step, 1e-9 * step);
   ASSERT_GT(p["flop_per_step_and_gpu"].get<double>() / kFlops, 0.5 * step);
@@ -155,7 +157,7 @@ TEST(Plan, MemoryBoundsWhereItTakesLonger) {
 TEST(Plan, FlopsBoundWhereTheyTakeLonger) {
   Config config = example();
   config.model.d_model = 2048;
-  const auto p = plan(config, {});
+  const auto p = to_json(plan(config, {}));
   EXPECT_EQ(p["ops"][0]["op"], "linear");
   EXPECT_EQ(p["ops"][0]["bound"], "FLOPs");
   EXPECT_EQ(p["bound"], "FLOPs");
@@ -170,11 +172,11 @@ TEST(Plan, CountsTheLogitsOfTheGpu) {
   for (const int64_t micro_batch : {1, 2, 4}) {
     config.run.micro_batch = micro_batch;
     const int64_t tokens = micro_batch * 1024, rows = std::min<int64_t>(tokens, 2048);
-    EXPECT_EQ(plan(config, {})["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
+    EXPECT_EQ(to_json(plan(config, {}))["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
               tokens * 2 * 256 + rows * 50048 * (4 + 2));
   }
   config.model.vocab_size = 200000;  // 512 MiB hold the f32 logits of 671 rows
-  EXPECT_EQ(plan(config, {})["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
+  EXPECT_EQ(to_json(plan(config, {}))["memory_per_gpu"]["without_recompute"]["workspace_bytes"],
             4096 * 2 * 256 + 640 * 200000 * int64_t{4 + 2});
 }
 
@@ -182,13 +184,12 @@ TEST(Plan, SaysWhatDoesNotFit) {
   Config config = example();
   config.model.d_model = 8192;
   config.model.n_layers = 64;
-  EXPECT_FALSE(plan(config, {})["memory_per_gpu"]["with_recompute"]["fits"].get<bool>());
-  EXPECT_NE(describe_plan(plan(config, {})).find("does NOT fit 80 GB"), std::string::npos);
+  EXPECT_FALSE(to_json(plan(config, {}))["memory_per_gpu"]["with_recompute"]["fits"].get<bool>());
+  EXPECT_NE(describe(plan(config, {})).find("does NOT fit 80 GB"), std::string::npos);
 }
 
 TEST(Plan, SaysThatItIsAModel) {
-  EXPECT_NE(describe_plan(plan(example(), {})).find("A model, not a measurement"),
-            std::string::npos);
+  EXPECT_NE(describe(plan(example(), {})).find("A model, not a measurement"), std::string::npos);
 }
 
 TEST(Plan, RefusesWhatCannotBe) {

@@ -30,10 +30,12 @@ void run(const Arguments& arguments, Communicator& communicator) {
     if (options.decode && communicator.world_size() > 1)
       fail("bench --decode: one sequence is not shared among ranks; start it without mpirun");
   });
-  nlohmann::ordered_json result = bench(config, options, communicator);
+  const Bench result = bench(config, options, communicator);
   if (communicator.rank() != 0) return;
-  result["config"] = arguments.config;
-  fmt::print("{}", arguments.json ? result.dump(2) + "\n" : describe_bench(result));
+  if (!arguments.json) return fmt::print("{}", describe(result));
+  nlohmann::ordered_json json = to_json(result);
+  json["config"] = arguments.config;
+  fmt::print("{}\n", json.dump(2));
 }
 
 }  // namespace

@@ -53,8 +53,8 @@ void add_plan_command(CLI::App& app) {
       "Bounds come from data sheets and from the least FLOPs and bytes; nothing is measured.");
   command->callback([arguments] {
     require_single_process("plan");
-    const auto result = plan(load_config(arguments->config, arguments->set), arguments->plan);
-    fmt::print("{}", arguments->json ? result.dump(2) + "\n" : describe_plan(result));
+    const Plan result = plan(load_config(arguments->config, arguments->set), arguments->plan);
+    fmt::print("{}", arguments->json ? to_json(result).dump(2) + "\n" : describe(result));
   });
 }
 

@@ -10,17 +10,13 @@
 #include "kernels/device.h"
 #include "kernels/memory.h"
 #include "kernels/philox.h"
-#include "layers/memory.h"
 #include "train/config/resolve.h"
 #include "train/peak.h"
 #include "train/placement.h"
-#include "train/report/inspect.h"
 #include "train/step.h"
 
 namespace rodimus {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
@@ -69,16 +65,6 @@ Batch random_batch(const ResolvedConfig& config, int rank) {
   return batch;
 }
 
-Json memory_json(const ResolvedConfig& config, int64_t allocator_peak) {
-  const TrainingMemory memory =
-      training_memory(config.model, config.device, config.compute, config.run.micro_batch,
-                      config.data.seq_len, config.run.recompute);
-  return {{"allocator_peak_bytes", allocator_peak},
-          {"process_bytes", resident_bytes()},
-          {"predicted_bytes", memory.total()},
-          {"predicted", to_json(memory)}};
-}
-
 }  // namespace
 
 void wait_for_device(Profile& profile, Exec& exec) {
@@ -88,9 +74,9 @@ void wait_for_device(Profile& profile, Exec& exec) {
 
 namespace {
 
-Json bench_training(const ResolvedConfig& config, const Context& ctx, Model& model,
-                    const BenchOptions& options, const MachineRates& rates,
-                    Communicator& communicator) {
+TrainingBench bench_training(const ResolvedConfig& config, const Context& ctx, Model& model,
+                             const BenchOptions& options, const MachineRates& rates,
+                             Communicator& communicator) {
   Context profiled = ctx;
   const auto optimizer = make_optimizer(profiled.exec, model.parameters(), config.optimizer);
   const Batch batch = random_batch(config, communicator.rank());
@@ -115,23 +101,27 @@ Json bench_training(const ResolvedConfig& config, const Context& ctx, Model& mod
     profile.stop();
     if (result.skipped) fail("bench: the loss or its gradient is not finite");
   }
-  const int64_t peak = memory::stats(ctx.device()).peak;
+  TrainingBench result;
+  result.allocator_peak = memory::stats(ctx.device()).peak;
+  result.process_bytes = resident_bytes();
+  result.global_batch = config.run.global_batch;
+  result.micro_batch = config.run.micro_batch;
+  result.seq_len = config.data.seq_len;
+  result.recompute = config.run.recompute;
+  result.steps = options.steps;
+  const DryStep dry = dry_step(config.model, described(ctx.exec), ctx.compute,
+                               {.B = config.run.micro_batch,
+                                .T = config.data.seq_len,
+                                .micro_batches = stepper.micro_batches,
+                                .recompute = config.run.recompute},
+                               config.optimizer);
+  result.predicted = dry.memory;
+  result.flop = dry.useful_flop() * ranks;
+  result.gemm_gflops = rates.gemm(ctx.compute);
   const Profile& median = median_of(steps);
-  const double step_s = median.seconds(), tokens = static_cast<double>(stepper.tokens);
-  const double flop = 3 * forward_flops_per_token(config.model, config.data.seq_len) * tokens;
-  const double gemm = rates.gemm(ctx.compute);
-  return {{"global_batch", config.run.global_batch},
-          {"micro_batch", config.run.micro_batch},
-          {"seq_len", config.data.seq_len},
-          {"recompute", config.run.recompute},
-          {"steps", options.steps},
-          {"step_s", step_s},
-          {"tokens_per_s", tokens / step_s},
-          {"gflop_per_step", flop / 1e9},
-          {"gflops", flop / step_s / 1e9},
-          {"mfu", flop / step_s / (gemm * 1e9)},
-          {"memory", memory_json(config, peak)},
-          {"ops", table_of(median, gemm / ranks, rates.triad / ranks)}};
+  result.step_s = median.seconds();
+  result.ops = table_of(median, result.gemm_gflops / ranks, rates.triad / ranks);
+  return result;
 }
 
 }  // namespace
@@ -143,7 +133,7 @@ const Profile& median_of(std::vector<Profile>& profiles) {
   return *middle;
 }
 
-Json bench(const Config& written, const BenchOptions& options, Communicator& control) {
+Bench bench(const Config& written, const BenchOptions& options, Communicator& control) {
   std::unique_ptr<Model> model;
   const Place place = place_ranks(written.run.device, written.run.threads, control);
   Communicator& communicator = *place.communicator;
@@ -163,20 +153,18 @@ Json bench(const Config& written, const BenchOptions& options, Communicator& con
     model = std::make_unique<Model>(config.model, ctx.exec, ctx.compute, /*grads=*/!options.decode);
     initialize(ctx.exec, model->parameters(), config.run.seed);
   });
-  Json result{{"model", config.model.block},
-              {"parameters", model->parameters().count()},
-              {"compute", name_of(ctx.compute)},
-              {"compute_reason", describe_compute(written.run.compute, ctx.device())},
-              {"ranks", ranks},
-              {"device", describe_device(written.run.device, ctx.exec)},
-              {"machine",
-               {{"gemm_f32_gflops", rates.gemm_f32},
-                {"gemm_bf16_gflops", rates.gemm_bf16 > 0 ? Json(rates.gemm_bf16) : Json()},
-                {"triad_gb_per_s", rates.triad}}}};
+  Bench result;
+  result.block = config.model.block;
+  result.parameters = model->parameters().count();
+  result.compute = ctx.compute;
+  result.compute_reason = describe_compute(written.run.compute, ctx.device());
+  result.ranks = ranks;
+  result.device = describe_device(written.run.device, ctx.exec);
+  result.machine = rates;
   if (options.decode) {
-    result["decode"] = bench_decode(ctx, *model, options, rates);
+    result.decode = bench_decode(ctx, *model, options, rates);
   } else {
-    result["training"] = bench_training(config, ctx, *model, options, rates, communicator);
+    result.training = bench_training(config, ctx, *model, options, rates, communicator);
   }
   return result;
 }

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "dist/communicator.h"
 #include "layers/model.h"
 #include "train/config/config.h"
+#include "train/dry_step.h"
 
 namespace rodimus {
 
@@ -26,16 +29,56 @@ struct MachineRates {
   }
 };
 
-// One object with all figures, on every rank; times, memory and the table by op are those of the
-// calling rank. Keys carry units. Every rank calls it. Throws Error for a configuration that cannot
-// be trained, and when model.vocab_size is not set.
-nlohmann::ordered_json bench(const Config& written, const BenchOptions& options,
-                             Communicator& communicator);
+// A row of the table by op: its share of all seconds, and of the limits that the rates set.
+struct BenchRow {
+  Profile::Row row;
+  double share = 0, gemm_share = 0, bandwidth_share = 0;
+};
+using BenchTable = std::vector<BenchRow>;  // slowest first, "unaccounted" last
+
+struct TrainingBench {
+  int64_t global_batch = 0, micro_batch = 0, seq_len = 0, steps = 0;
+  bool recompute = false;
+  double step_s = 0, flop = 0;  // the median; useful ones of a step, over all ranks
+  double gemm_gflops = 0;       // of all ranks
+  int64_t allocator_peak = 0, process_bytes = 0;
+  TrainingMemory predicted;
+  BenchTable ops;
+  double tokens_per_s() const { return static_cast<double>(global_batch * seq_len) / step_s; }
+  double gflops() const { return flop / step_s / 1e9; }
+  double mfu() const { return flop / step_s / (gemm_gflops * 1e9); }
+};
+
+struct DecodeBench {
+  struct Position {
+    int64_t position = 0;
+    double token_s = 0, state_bytes = 0;
+    BenchTable ops;
+  };
+  double weight_bytes_per_token = 0, limit_s = 0;  // and the time to read them
+  std::vector<Position> positions;
+};
+
+// All figures, on every rank; times, memory and tables are those of the calling rank.
+struct Bench {
+  std::string block;  // model.block
+  int64_t parameters = 0;
+  DType compute = DType::f32;
+  std::string compute_reason, device;
+  int ranks = 1;
+  MachineRates machine;
+  std::optional<TrainingBench> training;  // one of the two
+  std::optional<DecodeBench> decode;
+};
+
+// Every rank calls it. Throws Error for a configuration that cannot be trained, and when
+// model.vocab_size is not set.
+Bench bench(const Config& written, const BenchOptions& options, Communicator& communicator);
 
 // Generation of single tokens for one sequence, at positions 1k and 64k. `rates` are those of this
 // rank.
-nlohmann::ordered_json bench_decode(Context& ctx, Model& model, const BenchOptions& options,
-                                    const MachineRates& rates);
+DecodeBench bench_decode(Context& ctx, Model& model, const BenchOptions& options,
+                         const MachineRates& rates);
 
 // A state as if `position` tokens had been read: constant-size parts, and keys and values as far
 // back as the window reaches, made up at random.
@@ -47,12 +90,10 @@ void wait_for_device(Profile& profile, Exec& exec);
 // The one that took the median time; reorders them.
 const Profile& median_of(std::vector<Profile>& profiles);
 
-// The rows of a profile, slowest first, "unaccounted" last: op, phase, calls, seconds, share,
-// gflop, mbytes, and of the limits that the rates set gemm_share and bandwidth_share. Seconds add
-// up to the whole.
-nlohmann::ordered_json table_of(const Profile& profile, double gemm_gflops, double triad_gb_per_s);
+// The rows of a profile against the rates of this rank. Seconds add up to the whole.
+BenchTable table_of(const Profile& profile, double gemm_gflops, double triad_gb_per_s);
 
-// The same for people: about forty lines.
-std::string describe_bench(const nlohmann::ordered_json& result);
+nlohmann::ordered_json to_json(const Bench& result);  // keys carry units
+std::string describe(const Bench& result);            // for people: about forty lines
 
 }  // namespace rodimus

@@ -8,8 +8,6 @@
 namespace rodimus {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 int32_t next_token(Context& ctx, Model& model, ModelState& state, int32_t token) {
   const Tensor ids = to_device(ctx.exec, {&token, 1}, {1, 1});
   const Tensor logits = on_host(ctx.exec, model.next_logits(ctx, ids, state));
@@ -61,11 +59,11 @@ ModelState state_at(Context& ctx, Model& model, int64_t position) {
   return state;
 }
 
-Json bench_decode(Context& ctx, Model& model, const BenchOptions& options,
-                  const MachineRates& rates) {
-  const double weights = weight_bytes(model, ctx.compute);
-  const double limit_s = weights / (rates.triad * 1e9);
-  Json result{{"weight_bytes_per_token", weights}, {"limit_s", limit_s}};
+DecodeBench bench_decode(Context& ctx, Model& model, const BenchOptions& options,
+                         const MachineRates& rates) {
+  DecodeBench result;
+  result.weight_bytes_per_token = weight_bytes(model, ctx.compute);
+  result.limit_s = result.weight_bytes_per_token / (rates.triad * 1e9);
   for (const int64_t position : {1024, 65536}) {
     ModelState state = state_at(ctx, model, position);
     int32_t token = 0;
@@ -80,13 +78,10 @@ Json bench_decode(Context& ctx, Model& model, const BenchOptions& options,
     }
     ctx.profile = nullptr;
     const Profile& median = median_of(tokens);
-    result["positions"].push_back(
-        {{"position", position},
-         {"token_s", median.seconds()},
-         {"tokens_per_s", 1 / median.seconds()},
-         {"limit_share", limit_s / median.seconds()},
-         {"state_bytes", bytes_of(state)},
-         {"ops", table_of(median, rates.gemm(ctx.compute), rates.triad)}});
+    result.positions.push_back({.position = position,
+                                .token_s = median.seconds(),
+                                .state_bytes = bytes_of(state),
+                                .ops = table_of(median, rates.gemm(ctx.compute), rates.triad)});
   }
   return result;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "checkpoints/checkpoint.h"
@@ -13,6 +14,7 @@
 #include "data/tokenizer.h"
 #include "kernels/device.h"
 #include "train/config/resolve.h"
+#include "train/dry_step.h"
 
 namespace rodimus {
 namespace {
@@ -29,35 +31,63 @@ void keep_problem(std::vector<std::string>& problems, const std::function<void()
   }
 }
 
-Json config_facts(const Config& config) {
-  Json facts = model_facts(config.model, config.data.seq_len);
-  const int64_t tokens = config.run.global_batch * config.data.seq_len;
-  const double flop = facts["compute"]["training_flops_per_token"];
-  facts["compute"]["training_flops_per_step"] = flop * static_cast<double>(tokens);
-  facts["training"] = {{"steps", config.run.steps},
-                       {"global_batch", config.run.global_batch},
-                       {"tokens", config.run.steps * tokens}};
-  const int64_t micro_batch =
-      config.run.micro_batch > 0 ? config.run.micro_batch : config.run.global_batch;
+// What training with a configuration takes on one rank of this machine.
+struct TrainingFacts {
+  int64_t micro_batch = 0;
+  DType compute = DType::f32;
+  TrainingMemory memory, with_recompute;
+};
+
+TrainingFacts training_facts(const Config& config) {
+  TrainingFacts facts;
   const bool on_gpu = config.run.device != "cpu" && find_gpus().count > 0;
-  const Device device = on_gpu ? Device::cuda : Device::cpu;
-  const DType compute = resolve_compute(config.run.compute, device);
+  facts.micro_batch = config.run.micro_batch > 0 ? config.run.micro_batch : config.run.global_batch;
+  facts.compute = resolve_compute(config.run.compute, on_gpu ? Device::cuda : Device::cpu);
+  const int threads = config.run.threads > 0
+                          ? config.run.threads
+                          : static_cast<int>(std::thread::hardware_concurrency());
+  const Dry machine = on_gpu ? Dry{Cuda{}} : Dry{Cpu{threads}};
   const auto memory = [&](bool recompute) {
-    return training_memory(config.model, device, compute, micro_batch, config.data.seq_len,
-                           recompute);
+    return dry_step(config.model, machine, facts.compute,
+                    {.B = facts.micro_batch,
+                     .T = config.data.seq_len,
+                     .micro_batches = config.run.global_batch / facts.micro_batch,
+                     .recompute = recompute,
+                     .documents = config.data.reset_documents},
+                    config.optimizer)
+        .memory;
   };
-  const TrainingMemory bytes = memory(false);
-  // Of one rank. Recomputation changes only what is listed under it.
-  facts["memory"] = {{"micro_batch", micro_batch},           {"compute", name_of(compute)},
-                     {"parameters_bytes", bytes.parameters}, {"gradients_bytes", bytes.gradients},
-                     {"moments_bytes", bytes.moments},       {"batch_bytes", bytes.batch}};
+  facts.memory = memory(false);
+  facts.with_recompute = memory(true);
+  return facts;
+}
+
+Json to_json(const TrainingFacts& facts) {
+  const TrainingMemory& bytes = facts.memory;
+  // Recomputation changes only what is listed under it.
+  Json json = {{"micro_batch", facts.micro_batch},     {"compute", name_of(facts.compute)},
+               {"parameters_bytes", bytes.parameters}, {"gradients_bytes", bytes.gradients},
+               {"moments_bytes", bytes.moments},       {"batch_bytes", bytes.batch}};
   for (const bool recompute : {false, true}) {
-    const TrainingMemory with = memory(recompute);
-    facts["memory"][recompute ? "with_recompute" : "without_recompute"] = {
+    const TrainingMemory& with = recompute ? facts.with_recompute : facts.memory;
+    json[recompute ? "with_recompute" : "without_recompute"] = {
         {"activations_bytes", with.activations},
         {"workspace_bytes", with.workspace},
         {"total_bytes", with.total()}};
   }
+  return json;
+}
+
+Json config_facts(const Config& config) {
+  const ModelFacts model = model_facts(config.model, config.data.seq_len);
+  Json facts = rodimus::to_json(model);
+  const int64_t tokens = config.run.global_batch * config.data.seq_len;
+  facts["compute"]["training_flops_per_step"] =
+      3 * model.forward_flops_per_token * static_cast<double>(tokens);
+  facts["training"] = {{"steps", config.run.steps},
+                       {"global_batch", config.run.global_batch},
+                       {"tokens", config.run.steps * tokens}};
+  facts["memory"] = to_json(training_facts(config));
   return facts;
 }
 
@@ -200,33 +230,29 @@ void append_lines(const Json& json, const std::string& indent, std::string& text
 
 }  // namespace
 
-Json model_facts(const ModelConfig& config, int64_t seq_len) {
-  const int64_t table = config.vocab_size * config.d_model;
-  const int64_t count = parameter_count(config);
-  const double forward = forward_flops_per_token(config, seq_len);
-
-  Json facts;
-  facts["model"] = {{"block", config.block},
-                    {"vocab_size", config.vocab_size},
-                    {"d_model", config.d_model},
-                    {"n_layers", config.n_layers},
-                    {"seq_len", seq_len},
-                    {"parameters", count},
-                    {"parameters_without_embedding", count - table}};
-  if (config.vocab_size == 0)
-    facts["model"]["note"] = "vocab_size comes from the tokenizer: embedding and head not counted";
-  // Weights and two moments in f32.
-  facts["checkpoint_bytes"] = 12 * count;
-  facts["compute"] = {{"forward_flops_per_token", forward},
-                      {"training_flops_per_token", 3 * forward}};
-  return facts;
+ModelFacts model_facts(const ModelConfig& config, int64_t seq_len) {
+  const DryStep step = dry_step(config, {Cpu{1}}, DType::f32, {.T = seq_len});
+  return {config, seq_len, step.parameters, step.useful_flop() / 3 / static_cast<double>(seq_len)};
 }
 
-Json to_json(const TrainingMemory& memory) {
-  return {{"parameters_bytes", memory.parameters}, {"gradients_bytes", memory.gradients},
-          {"moments_bytes", memory.moments},       {"activations_bytes", memory.activations},
-          {"workspace_bytes", memory.workspace},   {"batch_bytes", memory.batch},
-          {"total_bytes", memory.total()}};
+Json to_json(const ModelFacts& facts) {
+  const ModelConfig& config = facts.config;
+  Json json;
+  json["model"] = {
+      {"block", config.block},
+      {"vocab_size", config.vocab_size},
+      {"d_model", config.d_model},
+      {"n_layers", config.n_layers},
+      {"seq_len", facts.seq_len},
+      {"parameters", facts.parameters},
+      {"parameters_without_embedding", facts.parameters - config.vocab_size * config.d_model}};
+  if (config.vocab_size == 0)
+    json["model"]["note"] = "vocab_size comes from the tokenizer: embedding and head not counted";
+  // Weights and two moments in f32.
+  json["checkpoint_bytes"] = 12 * facts.parameters;
+  json["compute"] = {{"forward_flops_per_token", facts.forward_flops_per_token},
+                     {"training_flops_per_token", 3 * facts.forward_flops_per_token}};
+  return json;
 }
 
 Inspection inspect(const fs::path& path) {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "layers/config.h"
-#include "layers/memory.h"
 
 namespace rodimus {
 
@@ -26,9 +25,12 @@ std::string describe(const Inspection& inspection);
 
 // Numbers that follow from the model's shape alone; nothing is allocated. vocab_size 0: the
 // embedding and the head are left out.
-nlohmann::ordered_json model_facts(const ModelConfig& config, int64_t seq_len);
-
-// The parts and their sum, in bytes.
-nlohmann::ordered_json to_json(const TrainingMemory& memory);
+struct ModelFacts {
+  ModelConfig config;
+  int64_t seq_len = 0, parameters = 0;
+  double forward_flops_per_token = 0;
+};
+ModelFacts model_facts(const ModelConfig& config, int64_t seq_len);
+nlohmann::ordered_json to_json(const ModelFacts& facts);
 
 }  // namespace rodimus

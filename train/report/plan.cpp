@@ -7,64 +7,58 @@
 
 #include "base/error.h"
 #include "layers/blocks.h"
-#include "layers/costs.h"
-#include "layers/memory.h"
-#include "train/config/resolve.h"
-#include "train/report/inspect.h"
+#include "train/report/memory_json.h"
 
 namespace rodimus {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using Phase = Profile::Phase;
 
 struct Rates {
   double flops, bandwidth;  // per second
 };
 
-// Time, FLOPs and bytes of the calls of one op in one optimizer step.
-struct Share {
-  int64_t calls = 0;
-  double flop = 0, bytes = 0, seconds = 0;
-  double compute_seconds = 0;  // of the calls for which FLOPs take longer than memory
-  void add(const Cost& cost, double n, const Rates& rates) {
-    const double compute = cost.flop / rates.flops, memory = cost.bytes / rates.bandwidth;
-    flop += n * cost.flop;
-    bytes += n * cost.bytes;
-    seconds += n * std::max(compute, memory);
-    if (compute > memory) compute_seconds += n * compute;
-  }
-};
-
-// What takes most of the time.
-const char* bound_of(double seconds, double compute_seconds) {
-  return compute_seconds > seconds / 2 ? "FLOPs" : "memory";
+void add(PlannedOp& op, const Cost& cost, const Rates& rates) {
+  const double compute = cost.flop / rates.flops, memory = cost.bytes / rates.bandwidth;
+  op.flop += cost.flop;
+  op.bytes += cost.bytes;
+  op.seconds += std::max(compute, memory);
+  if (compute > memory) op.compute_seconds += compute;
 }
 
+Cost times(const Cost& cost, int64_t n) {
+  return {cost.flop * static_cast<double>(n), cost.bytes * static_cast<double>(n)};
+}
+
+// What a lower bound leaves out: sums of gradients that reach one slot from several ops can be
+// fused into what writes them, and the sum over ranks is PlannedSum.
+bool is_left_out(std::string_view name) { return name == "gradient add" || name == "all-reduce"; }
+
 // Slowest first.
-std::vector<std::pair<std::string, Share>> shares_of_step(const ResolvedConfig& config,
-                                                          const Rates& rates) {
-  const DType compute = config.compute;
-  const int64_t micro_batches = config.micro_batches();
-  std::map<std::string, Share> by_name;
-  for (const auto& [op, calls, again] :
-       micro_batch_costs(config.model, compute, config.run.micro_batch, config.data.seq_len)) {
-    Share& share = by_name[std::string(op.name)];
-    const double n = static_cast<double>(calls * micro_batches);
-    share.calls += calls * micro_batches;
-    share.add(op.forward, n, rates);
-    share.add(op.backward, n, rates);
-    if (config.run.recompute)
-      share.add(op.forward, static_cast<double>(again * micro_batches), rates);
+std::vector<PlannedOp> ops_of(const DryStep& step, const Rates& rates) {
+  std::map<std::string, PlannedOp> by_name;
+  for (const Profile::Row& row : step.rows) {
+    if (is_left_out(row.op.name)) continue;
+    if (row.cost.flop == 0 && row.cost.bytes == 0) continue;  // what wraps others
+    // What is done once per step: zero the gradients, their norm, the update.
+    const std::string name = row.phase == Phase::step ? "optimizer" : std::string(row.op.name);
+    PlannedOp& op = by_name[name];
+    op.name = name;
+    if (row.phase == Phase::forward || row.phase == Phase::forward_backward) op.calls += row.calls;
+    if (row.phase == Phase::step) op.calls = 1;
+    if (row.phase == Phase::forward_backward) {
+      add(op, times(row.op.forward, row.calls), rates);
+      add(op, times(row.op.backward, row.calls), rates);
+    } else {
+      add(op, row.cost, rates);
+    }
   }
-  // Zero the gradients, their norm, AdamW: 1 + 1 + 7 floats of each parameter, and the bf16 copy.
-  const double parameters = static_cast<double>(parameter_count(config.model));
-  Share& optimizer = by_name["optimizer"];
-  optimizer.calls = 1;
-  optimizer.add({0, parameters * (4 * 9 + (compute == DType::bf16 ? 2 : 0))}, 1, rates);
-  std::vector<std::pair<std::string, Share>> shares(by_name.begin(), by_name.end());
-  std::sort(shares.begin(), shares.end(),
-            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
-  return shares;
+  std::vector<PlannedOp> ops;
+  for (auto& [name, op] : by_name) ops.push_back(std::move(op));
+  std::stable_sort(ops.begin(), ops.end(),
+                   [](const auto& x, const auto& y) { return x.seconds > y.seconds; });
+  return ops;
 }
 
 // The least time of an all-reduce, whatever the algorithm, nodes filled one after the other. Two
@@ -74,66 +68,76 @@ std::vector<std::pair<std::string, Share>> shares_of_step(const ResolvedConfig& 
 //   switches of the node add up and hand on, a GPU still sends every element once.
 // - What leaves the nodes, each with a NIC for every GPU: 2 (m - 1) times the buffer from m nodes,
 //   and the whole buffer at least once from each, also from one with fewer GPUs.
-Json communication(const GpuSheet& gpu, const PlanOptions& options, double gradient_bytes) {
+PlannedSum sum_of_gradients(const GpuSheet& gpu, const PlanOptions& options,
+                            double gradient_bytes) {
   const double n = options.gpus, nic = options.network_gbit_per_s / 8 * 1e9;
-  const int nodes = (options.gpus + gpu.per_node - 1) / gpu.per_node;
-  const int in_last_node = options.gpus - (nodes - 1) * gpu.per_node;
-  double sent_by_gpu = 0, sent_by_nodes = 0, gpu_s = 0, network_s = 0;
+  PlannedSum sum;
+  sum.nodes = (options.gpus + gpu.per_node - 1) / gpu.per_node;
+  sum.gpus_of_last_node = options.gpus - (sum.nodes - 1) * gpu.per_node;
+  sum.nvlink_gb_per_s = gpu.nvlink_gb_per_s;
+  sum.network_gb_per_s_per_node = nic / 1e9 * std::min(gpu.per_node, options.gpus);
   if (options.gpus > 1) {
-    sent_by_gpu = gpu.switch_adds ? gradient_bytes : 2 * (n - 1) / n * gradient_bytes;
-    gpu_s = sent_by_gpu / (gpu.nvlink_gb_per_s * 1e9 + (nodes > 1 ? nic : 0));
+    sum.sent_bytes_per_gpu = gpu.switch_adds ? gradient_bytes : 2 * (n - 1) / n * gradient_bytes;
+    sum.node_seconds =
+        sum.sent_bytes_per_gpu / (gpu.nvlink_gb_per_s * 1e9 + (sum.nodes > 1 ? nic : 0));
   }
-  if (nodes > 1) {
-    sent_by_nodes = 2.0 * (nodes - 1) * gradient_bytes;
-    network_s = std::max(sent_by_nodes / (n * nic), gradient_bytes / (in_last_node * nic));
+  if (sum.nodes > 1) {
+    sum.sent_bytes_over_network = 2.0 * (sum.nodes - 1) * gradient_bytes;
+    sum.network_seconds = std::max(sum.sent_bytes_over_network / (n * nic),
+                                   gradient_bytes / (sum.gpus_of_last_node * nic));
   }
-  const double seconds = std::max(gpu_s, network_s);
-  return {{"nodes", nodes},
-          {"gpus_of_last_node", in_last_node},
+  sum.seconds = std::max(sum.node_seconds, sum.network_seconds);
+  if (sum.seconds > 0) sum.bus_gb_per_s = 2 * (n - 1) / n * gradient_bytes / sum.seconds / 1e9;
+  return sum;
+}
+
+Json to_json(const PlannedSum& sum) {
+  return {{"nodes", sum.nodes},
+          {"gpus_of_last_node", sum.gpus_of_last_node},
           {"assumed", "no sums in network switches; nodes filled one after the other"},
-          {"sent_bytes_per_gpu", sent_by_gpu},
-          {"nvlink_gb_per_s", gpu.nvlink_gb_per_s},
-          {"node_seconds", gpu_s},
-          {"sent_bytes_over_network", sent_by_nodes},
-          {"network_gb_per_s_per_node", nic / 1e9 * std::min(gpu.per_node, options.gpus)},
-          {"network_seconds", network_s},
-          {"seconds", seconds},
-          {"bus_gb_per_s",
-           seconds > 0 ? Json(2 * (n - 1) / n * gradient_bytes / seconds / 1e9) : Json()}};
+          {"sent_bytes_per_gpu", sum.sent_bytes_per_gpu},
+          {"nvlink_gb_per_s", sum.nvlink_gb_per_s},
+          {"node_seconds", sum.node_seconds},
+          {"sent_bytes_over_network", sum.sent_bytes_over_network},
+          {"network_gb_per_s_per_node", sum.network_gb_per_s_per_node},
+          {"network_seconds", sum.network_seconds},
+          {"seconds", sum.seconds},
+          {"bus_gb_per_s", sum.bus_gb_per_s ? Json(*sum.bus_gb_per_s) : Json()}};
 }
 
-Json memory_of(const ResolvedConfig& config, double capacity) {
-  Json memory;
-  for (const bool recompute : {false, true}) {
-    const TrainingMemory bytes =
-        training_memory(config.model, config.device, config.compute, config.run.micro_batch,
-                        config.data.seq_len, recompute);
-    Json& entry = memory[recompute ? "with_recompute" : "without_recompute"] = to_json(bytes);
-    entry["fits"] = static_cast<double>(bytes.total()) < capacity;
-  }
-  return memory;
-}
-
-std::string describe_communication(const Json& c) {
-  if (c["bus_gb_per_s"].is_null()) return "";
-  const int nodes = c["nodes"];
-  std::string text =
-      fmt::format("sum      of gradients: {:.4g} GB leave each GPU, {:.4g} s",
-                  c["sent_bytes_per_gpu"].get<double>() / 1e9, c["node_seconds"].get<double>());
-  if (nodes > 1) {
+std::string describe(const PlannedSum& sum) {
+  if (!sum.bus_gb_per_s) return "";
+  std::string text = fmt::format("sum      of gradients: {:.4g} GB leave each GPU, {:.4g} s",
+                                 sum.sent_bytes_per_gpu / 1e9, sum.node_seconds);
+  if (sum.nodes > 1) {
     text += fmt::format(
         "; {:.4g} GB leave {} nodes at {:.0f} GB/s each (GPUs of the last: {}), "
         "{:.4g} s",
-        c["sent_bytes_over_network"].get<double>() / 1e9, nodes,
-        c["network_gb_per_s_per_node"].get<double>(), c["gpus_of_last_node"].get<int>(),
-        c["network_seconds"].get<double>());
+        sum.sent_bytes_over_network / 1e9, sum.nodes, sum.network_gb_per_s_per_node,
+        sum.gpus_of_last_node, sum.network_seconds);
   }
-  return text +
-         fmt::format("; bus bandwidth at most {:.0f} GB/s\n", c["bus_gb_per_s"].get<double>());
+  return text + fmt::format("; bus bandwidth at most {:.0f} GB/s\n", *sum.bus_gb_per_s);
 }
 
-std::string gib(const Json& bytes) {
-  return fmt::format("{:.2f}", bytes.get<double>() / (1 << 30));
+std::string gib(int64_t bytes) {
+  return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 30));
+}
+
+const char* bound_of(const PlannedOp& op) { return op.flop_bound() ? "FLOPs" : "memory"; }
+
+Json to_json(const PlannedOp& op) {
+  return {{"op", op.name},          {"calls", op.calls},        {"seconds", op.seconds},
+          {"gflop", op.flop / 1e9}, {"gbytes", op.bytes / 1e9}, {"bound", bound_of(op)}};
+}
+
+std::string describe_memory(const Plan& plan, bool recompute) {
+  const TrainingMemory& m = recompute ? plan.memory_with_recompute : plan.memory;
+  return fmt::format(
+      "memory   {} GiB per GPU {}: parameters {}, gradients {}, moments {}, activations {}, "
+      "workspace {}{}\n",
+      gib(m.total()), recompute ? "with recomputation   " : "without recomputation",
+      gib(m.parameters), gib(m.gradients), gib(m.moments), gib(m.activations), gib(m.workspace),
+      plan.fits(m) ? "" : fmt::format(": does NOT fit {:.0f} GB", plan.gpu.memory_gb));
 }
 
 }  // namespace
@@ -156,83 +160,97 @@ const GpuSheet& gpu_sheet(const std::string& name) {
   fail("--gpu ", name, ": no data sheet of that name; there are ", known);
 }
 
-Json plan(const Config& written, const PlanOptions& options) {
+Plan plan(const Config& written, const PlanOptions& options) {
   if (options.gpus < 1) fail("--gpus ", options.gpus, ": need 1 or more");
   if (!(options.network_gbit_per_s > 0))
     fail("--network ", options.network_gbit_per_s, ": need a rate above 0 in Gbit/s");
-  const GpuSheet& gpu = gpu_sheet(options.gpu);
   if (written.model.vocab_size == 0)
     fail("plan: model.vocab_size is not set: add --set model.vocab_size=N");
-  const ResolvedConfig config = resolve(written, {.device = Device::cuda, .ranks = options.gpus});
-  const DType compute = config.compute;
-  const Rates rates{(compute == DType::bf16 ? gpu.bf16_tflops : gpu.f32_tflops) * 1e12,
-                    gpu.memory_gb_per_s * 1e9};
-  const auto tokens = static_cast<double>(config.tokens_per_step());
-  const int64_t parameters = parameter_count(config.model);
-
-  Json ops = Json::array();
-  double seconds = 0, compute_seconds = 0, flop = 0, bytes = 0;
-  for (const auto& [name, share] : shares_of_step(config, rates)) {
-    seconds += share.seconds;
-    compute_seconds += share.compute_seconds;
-    flop += share.flop;
-    bytes += share.bytes;
-    ops.push_back({{"op", name},
-                   {"calls", share.calls},
-                   {"seconds", share.seconds},
-                   {"gflop", share.flop / 1e9},
-                   {"gbytes", share.bytes / 1e9},
-                   {"bound", bound_of(share.seconds, share.compute_seconds)}});
+  Plan plan{
+      .config = resolve(written, {.device = Device::cuda, .ranks = options.gpus}),
+      .gpu = gpu_sheet(options.gpu),
+  };
+  const ResolvedConfig& config = plan.config;
+  const auto step = [&](bool recompute) {
+    return dry_step(config.model, {Cuda{}}, config.compute,
+                    {.B = config.run.micro_batch,
+                     .T = config.data.seq_len,
+                     .micro_batches = config.micro_batches(),
+                     .recompute = recompute,
+                     .documents = config.data.reset_documents},
+                    config.optimizer);
+  };
+  const DryStep without = step(false), with = step(true);
+  plan.parameters = without.parameters;
+  plan.memory = without.memory;
+  plan.memory_with_recompute = with.memory;
+  plan.useful_flop = without.useful_flop();
+  plan.ops = ops_of(config.run.recompute ? with : without,
+                    {plan.flop_per_s(), plan.gpu.memory_gb_per_s * 1e9});
+  for (const PlannedOp& op : plan.ops) {
+    plan.all.flop += op.flop;
+    plan.all.bytes += op.bytes;
+    plan.all.seconds += op.seconds;
+    plan.all.compute_seconds += op.compute_seconds;
   }
-  const Json reduce = communication(gpu, options, 4.0 * static_cast<double>(parameters));
-  const double reduce_s = reduce["seconds"];
-  const double step_s = std::max(seconds, reduce_s);
-  const double useful = 3 * forward_flops_per_token(config.model, config.data.seq_len) * tokens;
+  plan.sum = sum_of_gradients(plan.gpu, options, 4.0 * static_cast<double>(plan.parameters));
+  plan.step_seconds = std::max(plan.all.seconds, plan.sum.seconds);
+  return plan;
+}
+
+double Plan::flop_per_s() const {
+  return (config.compute == DType::bf16 ? gpu.bf16_tflops : gpu.f32_tflops) * 1e12;
+}
+
+double Plan::tokens_per_s() const {
+  return static_cast<double>(config.tokens_per_step()) / step_seconds;
+}
+
+std::string Plan::bound() const {
+  return sum.seconds > all.seconds ? "communication" : bound_of(all);
+}
+
+Json to_json(const Plan& p) {
+  Json memory, ops = Json::array();
+  for (const bool recompute : {false, true}) {
+    const TrainingMemory& bytes = recompute ? p.memory_with_recompute : p.memory;
+    Json& entry = memory[recompute ? "with_recompute" : "without_recompute"] = to_json(bytes);
+    entry["fits"] = p.fits(bytes);
+  }
+  for (const PlannedOp& op : p.ops) ops.push_back(to_json(op));
   return {{"what", "modelled lower bound from data sheets, never run on a GPU"},
-          {"model", config.model.block},
-          {"parameters", parameters},
-          {"gpu", gpu.full_name},
-          {"gpus", options.gpus},
-          {"compute", name_of(compute)},
-          {"global_batch", config.run.global_batch},
-          {"micro_batch", config.run.micro_batch},
-          {"seq_len", config.data.seq_len},
-          {"recompute", config.run.recompute},
-          {"memory_gb", gpu.memory_gb},
-          {"memory_per_gpu", memory_of(config, gpu.memory_gb * 1e9)},
-          {"flop_per_step_and_gpu", flop},
-          {"bytes_per_step_and_gpu", bytes},
-          {"communication", reduce},
-          {"gpu_seconds", seconds},
-          {"step_seconds", step_s},
-          {"bound", reduce_s > seconds ? "communication" : bound_of(seconds, compute_seconds)},
-          {"tokens_per_s", tokens / step_s},
-          {"mfu", useful / options.gpus / step_s / rates.flops},
-          {"run_seconds", step_s * static_cast<double>(config.run.steps)},
-          {"steps", config.run.steps},
-          {"checkpoint_bytes", 12 * parameters},
+          {"model", p.config.model.block},
+          {"parameters", p.parameters},
+          {"gpu", p.gpu.full_name},
+          {"gpus", p.config.ranks},
+          {"compute", name_of(p.config.compute)},
+          {"global_batch", p.config.run.global_batch},
+          {"micro_batch", p.config.run.micro_batch},
+          {"seq_len", p.config.data.seq_len},
+          {"recompute", p.config.run.recompute},
+          {"memory_gb", p.gpu.memory_gb},
+          {"memory_per_gpu", memory},
+          {"flop_per_step_and_gpu", p.all.flop},
+          {"bytes_per_step_and_gpu", p.all.bytes},
+          {"communication", to_json(p.sum)},
+          {"gpu_seconds", p.all.seconds},
+          {"step_seconds", p.step_seconds},
+          {"bound", p.bound()},
+          {"tokens_per_s", p.tokens_per_s()},
+          {"mfu", p.mfu()},
+          {"run_seconds", p.step_seconds * static_cast<double>(p.config.run.steps)},
+          {"steps", p.config.run.steps},
+          {"checkpoint_bytes", p.checkpoint_bytes()},
           {"ops", ops}};
 }
 
-std::string describe_plan(const Json& p) {
-  const double step_s = p["step_seconds"];
+std::string describe(const Plan& p) {
   std::string text = fmt::format(
       "{}, {} parameters, {} on {} x {}\n"
       "A model, not a measurement: lower bounds from data sheets. Real steps take longer.\n\n",
-      block_type(p["model"].get<std::string>()).title, p["parameters"].get<int64_t>(),
-      p["compute"].get<std::string>(), p["gpus"].get<int>(), p["gpu"].get<std::string>());
-  for (const auto& [key, m] : p["memory_per_gpu"].items()) {
-    text += fmt::format(
-        "memory   {} GiB per GPU {}: parameters {}, gradients {}, moments {}, activations {}, "
-        "workspace {}{}\n",
-        gib(m["total_bytes"]),
-        key == "with_recompute" ? "with recomputation   " : "without recomputation",
-        gib(m["parameters_bytes"]), gib(m["gradients_bytes"]), gib(m["moments_bytes"]),
-        gib(m["activations_bytes"]), gib(m["workspace_bytes"]),
-        m["fits"].get<bool>()
-            ? ""
-            : fmt::format(": does NOT fit {:.0f} GB", p["memory_gb"].get<double>()));
-  }
+      block_type(p.config.model.block).title, p.parameters, name_of(p.config.compute),
+      p.config.ranks, p.gpu.full_name);
+  text += describe_memory(p, false) + describe_memory(p, true);
   text += fmt::format(
       "step     {} sequences of {} tokens{}: at least {:.4g} s, bound by {}; at most {:.0f} "
       "tokens/s, MFU {:.1f} %\n"
@@ -240,22 +258,18 @@ std::string describe_plan(const Json& p) {
       "{}"
       "run      {} steps: at least {:.3g} h\n"
       "saves    {} GiB per checkpoint, over all GPUs\n\n",
-      p["global_batch"].get<int64_t>(), p["seq_len"].get<int64_t>(),
-      p["recompute"].get<bool>() ? ", activations recomputed" : "", step_s,
-      p["bound"].get<std::string>(), p["tokens_per_s"].get<double>(), 100 * p["mfu"].get<double>(),
-      p["flop_per_step_and_gpu"].get<double>() / 1e12,
-      p["bytes_per_step_and_gpu"].get<double>() / 1e9, describe_communication(p["communication"]),
-      p["steps"].get<int64_t>(), p["run_seconds"].get<double>() / 3600, gib(p["checkpoint_bytes"]));
+      p.config.run.global_batch, p.config.data.seq_len,
+      p.config.run.recompute ? ", activations recomputed" : "", p.step_seconds, p.bound(),
+      p.tokens_per_s(), 100 * p.mfu(), p.all.flop / 1e12, p.all.bytes / 1e9, describe(p.sum),
+      p.config.run.steps, p.step_seconds * static_cast<double>(p.config.run.steps) / 3600,
+      gib(p.checkpoint_bytes()));
   constexpr const char* kRow = "{:<14} {:>7} {:>10} {:>7} {:>11} {:>9}  {}\n";
   text += fmt::format(kRow, "op", "calls", "ms", "share %", "GFLOP", "GB", "bound by");
-  for (const Json& op : p["ops"]) {
-    const double seconds = op["seconds"];
-    text += fmt::format(kRow, op["op"].get<std::string>(), op["calls"].get<int64_t>(),
-                        fmt::format("{:.3f}", 1e3 * seconds),
-                        fmt::format("{:.1f}", 100 * seconds / p["gpu_seconds"].get<double>()),
-                        fmt::format("{:.1f}", op["gflop"].get<double>()),
-                        fmt::format("{:.2f}", op["gbytes"].get<double>()),
-                        op["bound"].get<std::string>());
+  for (const PlannedOp& op : p.ops) {
+    text += fmt::format(kRow, op.name, op.calls, fmt::format("{:.3f}", 1e3 * op.seconds),
+                        fmt::format("{:.1f}", 100 * op.seconds / p.all.seconds),
+                        fmt::format("{:.1f}", op.flop / 1e9), fmt::format("{:.2f}", op.bytes / 1e9),
+                        bound_of(op));
   }
   return text;
 }

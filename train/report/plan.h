@@ -3,10 +3,12 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "train/config/config.h"
+#include "train/config/resolve.h"
+#include "train/dry_step.h"
 
 namespace rodimus {
 
@@ -31,12 +33,50 @@ struct PlanOptions {
   double network_gbit_per_s = 400;  // of one GPU, each way, between nodes
 };
 
-// One object with all figures; keys carry units. Time: of each op the larger of FLOPs by the
-// tensor rate and bytes by the memory bandwidth; the sum over ops and the all-reduce (f32
-// gradients; NVLink and network apart, "assumed" says under what) overlap as if perfectly. Throws
-// Error for a configuration that cannot be trained on that many ranks, or without model.vocab_size.
-nlohmann::ordered_json plan(const Config& written, const PlanOptions& options);
+// The all-reduce of the gradients (f32) over all GPUs.
+struct PlannedSum {
+  int nodes = 1, gpus_of_last_node = 1;
+  double sent_bytes_per_gpu = 0, nvlink_gb_per_s = 0, node_seconds = 0;
+  double sent_bytes_over_network = 0, network_gb_per_s_per_node = 0, network_seconds = 0;
+  double seconds = 0;
+  std::optional<double> bus_gb_per_s;  // none with one GPU
+};
 
-std::string describe_plan(const nlohmann::ordered_json& plan);
+struct PlannedOp {
+  std::string name;
+  int64_t calls = 0;
+  double flop = 0, bytes = 0, seconds = 0;
+  double compute_seconds = 0;  // of the calls for which FLOPs take longer than memory
+  bool flop_bound() const { return compute_seconds > seconds / 2; }
+};
+
+// What a run would take. Time: of each op the larger of FLOPs by the tensor rate and bytes by the
+// memory bandwidth; the sum over ops and the all-reduce overlap as if perfectly.
+struct Plan {
+  ResolvedConfig config;  // a rank for each GPU
+  GpuSheet gpu;
+  int64_t parameters = 0;
+  TrainingMemory memory = {}, memory_with_recompute = {};  // of one GPU
+  PlannedSum sum = {};
+  std::vector<PlannedOp> ops = {};  // of one GPU in one step, slowest first
+  PlannedOp all = {};               // their sum
+  double useful_flop = 0;           // of one GPU in one step
+  double step_seconds = 0;
+  bool fits(const TrainingMemory& bytes) const {
+    return static_cast<double>(bytes.total()) < gpu.memory_gb * 1e9;
+  }
+  double flop_per_s() const;  // the data sheet's, of the compute type
+  double tokens_per_s() const;
+  double mfu() const { return useful_flop / step_seconds / flop_per_s(); }
+  std::string bound() const;  // what takes most of the time: "FLOPs", "memory" or "communication"
+  int64_t checkpoint_bytes() const { return 12 * parameters; }  // weights and two moments in f32
+};
+
+// Throws Error for a configuration that cannot be trained on that many ranks, or without
+// model.vocab_size.
+Plan plan(const Config& written, const PlanOptions& options);
+
+nlohmann::ordered_json to_json(const Plan& plan);  // keys carry units
+std::string describe(const Plan& plan);
 
 }  // namespace rodimus
