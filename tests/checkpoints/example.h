@@ -59,11 +59,12 @@ inline std::vector<float> example_flat(const std::string& group, const FlatLayou
 inline const std::vector<std::string> kGroups = {"params", "adam_m", "adam_v"};
 
 inline TrainState example_state(int64_t step) {
+  std::string long_text(70000, '#');  // longer than an HDF5 attribute may be
+  long_text += "\nname = \"example\"\n";
   return {.step = step,
           .sample = 0xfedcba9876543210u,
           .state_json = R"({"seed": 17, "note": "µ"})",
-          // Longer than an HDF5 attribute may be.
-          .config_toml = std::string(70000, '#') + "\nname = \"example\"\n",
+          .config_toml = long_text,
           .tokenizer_hash = "0123abcd"};
 }
 
