@@ -18,8 +18,11 @@ void check_total(const ModelConfig& config) {
   block->collect(parameters);
   double weights =
       2.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.d_model);
-  for (const Parameter* p : parameters)
-    weights += static_cast<double>(config.n_layers) * static_cast<double>(numel_of(p->shape));
+  for (const Parameter* p : parameters) {
+    double elements = static_cast<double>(config.n_layers);  // in 64 bits they might overflow
+    for (const int64_t size : p->shape) elements *= static_cast<double>(size);
+    weights += elements;
+  }
   if (weights > kMost) {
     fail("model: about ", weights, " parameters (d_model = ", config.d_model,
          ", n_layers = ", config.n_layers, ", vocab_size = ", config.vocab_size,
