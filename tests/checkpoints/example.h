@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
 #include "tests/data/temporary_folder.h"
+#include "tests/support/failure_of.h"
 
 namespace rodimus::testing {
 
@@ -99,15 +99,6 @@ inline void expect_example(const CheckpointReader& reader, Range range) {
     ASSERT_EQ(got, example_flat(group, example_layout(), range))
         << group << " [" << range.begin << ", " << range.end << ")";
   }
-}
-
-inline std::string failure_of(const std::function<void()>& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {

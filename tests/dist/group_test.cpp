@@ -3,27 +3,19 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <functional>
 #include <thread>
 #include <vector>
 
 #include "autograd/group.h"
 #include "autograd/tape.h"
+#include "tests/support/failure_of.h"
 #include "tests/support/mpi_main.h"
 
 namespace rodimus {
 namespace {
 
+using testing::failure_of;
 using testing::world;
-
-std::string failure_of(const std::function<void()>& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 int parity() { return world().rank() % 2; }
 

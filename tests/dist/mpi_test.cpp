@@ -9,21 +9,14 @@
 #include <vector>
 
 #include "dist/bucketed_sum.h"
+#include "tests/support/failure_of.h"
 #include "tests/support/mpi_main.h"
 
 namespace rodimus {
 namespace {
 
+using testing::failure_of;
 using testing::world;
-
-std::string failure_of(const std::function<void()>& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 // What rank contributes. Wide spread of magnitudes: another order of the sum gives other bits.
 std::vector<float> contribution(int64_t n, int rank) {

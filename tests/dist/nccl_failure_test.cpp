@@ -9,20 +9,12 @@
 #include "kernels/convert.h"
 #include "tests/dist/nccl_fixture.h"
 #include "tests/fakecuda/nccl.h"
+#include "tests/support/failure_of.h"
 
 namespace rodimus {
 namespace {
 
 using namespace testing;
-
-std::string failure_of(const std::function<void()>& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;

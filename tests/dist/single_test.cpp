@@ -5,18 +5,12 @@
 #include <vector>
 
 #include "dist/communicator.h"
+#include "tests/support/failure_of.h"
 
 namespace rodimus {
 namespace {
 
-std::string failure_of(const std::function<void()>& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
+using testing::failure_of;
 
 TEST(Single, CollectivesAreTheIdentity) {
   const auto single = make_single();

@@ -44,13 +44,7 @@ void add_bench_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand(
       "bench", "Time the machine and a training step, or generation, op by op; needs no data");
-  command->add_option("config", arguments->config, "TOML file, see configs/")
-      ->required()
-      ->check(not_empty());
-  command
-      ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false)
-      ->check(not_empty());
+  add_config_options(*command, arguments->config, arguments->set)->required();
   command
       ->add_option("--steps", arguments->steps,
                    "Steps to time, of which the median is shown (default: 5; 50 tokens with "

@@ -105,4 +105,15 @@ CLI::Validator not_empty() {
                         "");
 }
 
+CLI::Option* add_config_options(CLI::App& command, std::string& config,
+                                std::vector<std::string>& set) {
+  CLI::Option* file =
+      command.add_option("config", config, "TOML file, see configs/ and docs/config.md")
+          ->check(not_empty());
+  command.add_option("--set", set, "Override one key: section.key=value (may be repeated)")
+      ->allow_extra_args(false)
+      ->check(not_empty());
+  return file;
+}
+
 }  // namespace rodimus

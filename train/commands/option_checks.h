@@ -31,6 +31,10 @@ CLI::Validator one_of(std::vector<std::string> choices);
 // Something was written: an empty path or name is an unset variable of a shell script.
 CLI::Validator not_empty();
 
+// The configuration file, which is returned, and --set, of every command that reads one.
+CLI::Option* add_config_options(CLI::App& command, std::string& config,
+                                std::vector<std::string>& set);
+
 // "0", "-3", "2^31 - 1": bounds of the types in the form in which people know them.
 std::string readable_bound(int64_t bound);
 

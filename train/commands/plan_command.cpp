@@ -24,13 +24,7 @@ void add_plan_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand(
       "plan", "Model a run on GPUs: memory, least step time and what bounds it; needs no GPU");
-  command->add_option("config", arguments->config, "TOML file, see configs/")
-      ->required()
-      ->check(not_empty());
-  command
-      ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false)
-      ->check(not_empty());
+  add_config_options(*command, arguments->config, arguments->set)->required();
   command->add_option("--gpus", arguments->plan.gpus, "How many, one rank each")
       ->check(integer_in(1, 1000000))
       ->capture_default_str();

@@ -23,12 +23,7 @@ void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
       app.add_subcommand("train", "Train a model; start it with mpirun to use several ranks");
-  command->add_option("config", arguments->config, "TOML file, see configs/ and docs/config.md")
-      ->check(not_empty());
-  command
-      ->add_option("--set", arguments->set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false)
-      ->check(not_empty());
+  add_config_options(*command, arguments->config, arguments->set);
   command
       ->add_option("--resume", arguments->start.resume,
                    "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
