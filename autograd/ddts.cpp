@@ -50,7 +50,7 @@ DdtsResult ddts(Context& ctx, const Var& q, const Var& k, const Var& v, const Va
            dg = empty_like(g.value);
     Tensor dstate_in = state.slot ? empty_like(state.value) : Tensor{};
     const Tensor dstate_out = dy.size() > 1 ? dy[1] : Tensor{};
-    // The final state may be all that was used.
+    // Only the final state may have been used.
     const Tensor d_o =
         dy[0].defined() ? dy[0]
                         : convert_to(inner.exec, zeros(inner.exec, v.value.shape()), inner.compute);

@@ -1,4 +1,5 @@
-// FLOP counts alone, apart from the ops: what only reads a configuration needs no kernels.
+// FLOP counts, kept apart from the ops so that code which only reads a configuration does not link
+// the kernels.
 #include <algorithm>
 
 #include "autograd/ops.h"
@@ -17,8 +18,8 @@ double ddts_flops(int64_t T, int64_t K, int64_t V) {
 }
 
 double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left) {
-  // Query i sees min(i + past, left) earlier keys and itself; the first `growing` ones fewer than
-  // left.
+  // Query i sees min(i + past, left) earlier keys and itself; the first `growing` queries see fewer
+  // than left.
   const int64_t past = Tk - T;
   const int64_t growing = left < 0 ? T : std::clamp<int64_t>(left - past, 0, T);
   const int64_t earlier =

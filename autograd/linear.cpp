@@ -62,7 +62,8 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
     if (!x.slot) return;
     const GemmDims dims{.m = rows, .n = in, .k = out};  // dx = dy w
     const bool adds = type == DType::f32;
-    // A bf16 sum inside GEMM would round the running total: make a fresh part, add once.
+    // Accumulating in bf16 inside the GEMM would round the running total, so the contribution is
+    // computed separately and added once.
     GradSlot::Target dx = adds ? x.slot->target(inner, x.value.shape(), type)
                                : GradSlot::Target{empty_like(x.value), 0};
     count_scratch(inner.exec,

@@ -18,7 +18,7 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
   Tensor rstd = Tensor::empty({rows}, DType::f32, ctx.device());
   const double moved = bytes_of(x.value, branch.value, y, rstd);
   const Op op{"residual_norm",
-              {0, moved + (adds ? bytes_of(s) : 0)},       // s is x where nothing is added
+              {0, moved + (adds ? bytes_of(s) : 0)},       // s is x when nothing is added
               {0, moved + (adds ? 2 : 1) * bytes_of(s)}};  // s, the gradients of y, s, x, branch
   const Profile::Scope scope(ctx.profile, op);
   dispatch(ctx.exec, ctx.compute, [&]<class T>(auto& exec) {
@@ -41,7 +41,7 @@ ResidualNorm residual_norm(Context& ctx, const Var& x, const Var& branch, const 
                             Context& inner, std::span<Tensor> dy) {
     CHECK(dy[0].defined(), "residual_norm: the norm was not used");
     Tensor ds = dy.size() > 1 ? dy[1] : Tensor{};
-    // Without a gradient at x so far, the one of the sum is updated in place and handed on.
+    // If x has no gradient yet, the gradient of the sum is updated in place and passed on.
     const bool fresh = x_slot == nullptr || ds.defined();
     GradSlot::Target dx = fresh ? GradSlot::Target{ds.defined() ? ds : empty_like(s), 0}
                                 : x_slot->target(inner, s.shape(), DType::f32);

@@ -1,5 +1,5 @@
 // The differentiable ops. Each is one function in autograd/<op>.cpp: checks, forward, recorded
-// backward. T below is ctx.compute.
+// backward. T below is the element type ctx.compute.
 #pragma once
 
 #include "autograd/tape.h"
@@ -7,20 +7,21 @@
 namespace rodimus {
 
 // Matrix-product FLOPs of one forward pass over a sequence of T tokens; a backward pass takes
-// twice as many. DDTS: the chunked form without waste, so 2 K V multiply-adds per token and K + V
-// per pair of tokens of a chunk. SW-SKA: q k^T and p v over the visible pairs of T queries at the
-// end of Tk keys, `width` = heads x head dimension.
+// twice as many. DDTS counts the chunked form without padding or redundant work: 2 K V
+// multiply-adds per token and K + V per pair of tokens in a chunk. SW-SKA: q k^T and p v over the
+// visible pairs of T queries at the end of Tk keys, `width` = heads x head dimension.
 double ddts_flops(int64_t T, int64_t K, int64_t V);
 double ska_flops(int64_t T, int64_t Tk, int64_t width, int64_t left);
 
-// y (..., out) = x (..., in) w^T, w (out, in) or rows [begin, end) of it (end -1 = all): a
-// projection split in parts is several calls, so that every part is contiguous. x, w and y in T.
+// y (..., out) = x (..., in) w^T, w (out, in) or rows [begin, end) of it (end -1 = all). A
+// projection that is split takes one call per part, so that every part is contiguous. x, w and y in
+// T.
 struct RowRange {
   int64_t begin = 0, end = -1;
 };
 enum class LinearOutput : uint8_t {
   plain,
-  f32,     // y in f32 (logits); for inference
+  f32,     // y in f32 (logits); inference only
   unread,  // nobody reads y: the op is recorded without it
 };
 Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows = {},
@@ -52,8 +53,8 @@ DdtsOperands ddts_gates(Context& ctx, const Var& qk, const Var& gates, const Var
                         float key_norm_eps);
 
 // The recurrence. q, k (B,T,K), v (B,T,V) in T, g (B,T,K) f32. `state` (B,K,V) f32: the state
-// before token 0, undefined for zeros. Gradients reach it and come from the final state, so that a
-// sequence can be cut in parts that one after another compute what the whole would.
+// before token 0, undefined for zeros. Gradients flow into it and out of the final state, so a
+// sequence can be cut into parts that, run one after another, compute the same as the whole.
 enum class FinalState : uint8_t { dropped, wanted };
 struct DdtsResult {
   Var o;      // (B,T,V) in T
@@ -77,9 +78,9 @@ Var sigmoid_gate(Context& ctx, const Var& z, const Var& bias, const Var& x);
 Var embedding(Context& ctx, const Tensor& ids, const Var& table);
 
 // Cross-entropy of x (..., D) in T against targets (rows) int32 through the head w (vocab, D) in T:
-// losses per position, (rows) f32, natural log, 0 where the target is kIgnoreTarget. With a tape
-// the gradients of scale * sum(losses) are taken in the same pass and go straight into the slots of
-// x and w: this op is the root, so backward then needs no seed.
+// losses per position, (rows) f32, natural log, 0 where the target is kIgnoreTarget. With a tape,
+// the gradients of scale * sum(losses) are computed in the same pass and go straight into the slots
+// of x and w: this op is the root of the tape, so backward needs no seed.
 Tensor head_loss(Context& ctx, const Var& x, const Var& w, const Tensor& targets, float scale);
 
 }  // namespace rodimus

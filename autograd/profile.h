@@ -1,6 +1,6 @@
 // Where the time of a step goes: a table by op. Scopes nest, and time belongs to the innermost one,
-// so the rows always add up to the whole; what no scope covers is the row "unaccounted". A null
-// Profile* costs one branch per op.
+// so the rows always add up to the total; time outside every scope goes to the row "unaccounted". A
+// null Profile* costs one branch per op.
 #pragma once
 
 #include <chrono>
@@ -13,14 +13,14 @@
 
 namespace rodimus {
 
-// What must be done whatever the kernel: matrix-product FLOPs (a multiply-add is two; elementwise
-// arithmetic is not counted), and bytes when every operand is read or written once.
+// The least that any kernel must do: matrix-product FLOPs (a multiply-add is two; elementwise
+// arithmetic is not counted), and the bytes moved when every operand is read or written once.
 struct Cost {
   double flop = 0, bytes = 0;
 };
 
-// An op as the table shows it. `name` must outlive the profile: a literal. in, out: the sizes that
-// tell projections apart, or 0.
+// An op as the table shows it. `name` must outlive the profile: a literal. in, out: sizes that
+// distinguish projections, or 0.
 struct Op {
   std::string_view name = {};
   Cost forward = {}, backward = {};
@@ -29,8 +29,8 @@ struct Op {
 
 class Profile {
  public:
-  // forward_backward: an op that does both in one pass. recomputed: a forward run again in
-  // backward, no part of the useful FLOPs. step: what is done once per step or micro-batch.
+  // forward_backward: an op that does both in one pass. recomputed: a forward pass repeated during
+  // backward, which does not count as useful FLOPs. step: work done once per step or micro-batch.
   enum class Phase : uint8_t { forward, recomputed, forward_backward, backward, step };
   struct Row {
     Op op;
@@ -40,12 +40,12 @@ class Profile {
     Cost cost = {};
   };
 
-  // The clock runs from start() to stop(); both are called outside of every scope.
+  // The clock runs from start() to stop(); both must be called outside any scope.
   void start();
   void stop();
 
-  // Work on a GPU is done later than it is queued: with `wait` the clock is read after it, so that
-  // time belongs to the op that took it. Without, the times are those of the host.
+  // GPU work runs after it is queued: with `wait`, the clock is read once it has finished, so each
+  // op is charged its own time. Without it, only host time is measured.
   void wait_with(std::function<void()> wait) { wait_ = std::move(wait); }
 
   // In order of the first call; row 0 is "unaccounted".
@@ -58,8 +58,8 @@ class Profile {
   class Scope {
    public:
     Scope(Profile* profile, const Op& op, Phase phase = Phase::forward);
-    // Throws what the work of the scope failed with, where the profile waits for it; not while
-    // another error is on its way.
+    // If the profile waits for the scope's work and that work failed, throws its error, unless
+    // another exception is already in flight.
     ~Scope() noexcept(false);
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -67,12 +67,12 @@ class Profile {
    private:
     Profile* profile_;
     size_t outer_ = 0;
-    int errors_ = 0;  // on their way when it began
+    int errors_ = 0;  // exceptions in flight when the scope began
   };
 
  private:
   using Clock = std::chrono::steady_clock;
-  void charge();  // the time since the last switch goes to the open row
+  void charge();  // adds the time since the last switch to the open row
   size_t row_of(const Op& op, Phase phase);
 
   std::vector<Row> rows_;

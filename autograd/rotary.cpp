@@ -21,7 +21,7 @@ Var rotary(Context& ctx, const Var& x, float base, int64_t offset) {
   Var result = make_output(ctx, y);
   if (!ctx.tape) return result;
   const auto backward = [x_slot = x.slot, dims](Context& inner, std::span<Tensor> dy) {
-    Tensor dx = dy[0];  // rotated in place: nobody else holds it
+    Tensor dx = dy[0];  // rotated in place: nothing else refers to it
     count_scratch(inner.exec, [&](const auto& machine) { return rotary_scratch(machine, dims); });
     dispatch(inner.exec, inner.compute, [&]<class T>(auto& exec) {
       rotary_backward(exec, dx.data<T>(), std::as_const(dx).data<T>(), dims);

@@ -51,8 +51,8 @@ void Tape::backward(Context& ctx, std::vector<Seed> seeds) {
   const Named named(kWorkspace);
   std::vector<Tensor> grads;
   while (!steps_.empty()) {
-    const Step step =
-        std::move(steps_.back());  // freed at the end of this turn, with all that it captured
+    const Step step = std::move(
+        steps_.back());  // freed at the end of this iteration, with everything it captured
     steps_.pop_back();
     if (step.reached) {
       step.reached(inner);

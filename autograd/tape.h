@@ -1,8 +1,8 @@
 // Reverse-mode differentiation by a tape. Steps are recorded in execution order, which is a
 // topological order, and backward runs them once in reverse and frees each as it goes. A Var is a
-// value plus a slot for its gradient; closures hold what they name in their capture list and slots
-// of outputs, never output values they do not need: no cycles, and memory that can be read off the
-// code.
+// value plus a slot for its gradient; closures hold what their capture lists name and the slots of
+// outputs, and an output's value only if backward needs it: there are no reference cycles, and the
+// saved memory can be read off the code.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@ namespace rodimus {
 
 struct Context;
 
-// Where one gradient is summed. Either free-standing (activations) or bound to a view of the flat
+// Accumulates one gradient. Either free-standing (activations) or bound to a view of the flat
 // gradient buffer (parameters).
 class GradSlot {
  public:
@@ -28,14 +28,15 @@ class GradSlot {
   // be used afterwards.
   void add(Context& ctx, Tensor contribution);
 
-  // Where an op can write its contribution itself. beta 0: overwrite, 1: add to what is there.
+  // Where an op can write its contribution directly. beta 0: overwrite, 1: add to what is there.
   struct Target {
     Tensor tensor;
     float beta;
   };
   Target target(const Context& ctx, const Shape& shape, DType dtype);
 
-  // Hands the finished gradient to its backward, once. Undefined when nobody contributed.
+  // Hands the finished gradient to the backward that consumes it, once. Undefined when nothing
+  // contributed.
   Tensor take();
   bool bound() const { return bound_; }
 
@@ -52,35 +53,36 @@ struct Var {
 class Group;
 class Tape;
 
-// Passed explicitly, never global. A null tape is inference. `compute` is the type of GEMM inputs
-// and saved activations. A profile, where there is one, gets the times of all ops.
-// A group, where there is one, are the ranks that share the work of an op.
+// Passed explicitly, never global. A null tape means inference. `compute` is the type of GEMM
+// inputs and saved activations. `profile`, unless null, receives the times of all ops.
+// `group`, unless null, holds the ranks that share the work of an op.
 struct Context {
   Exec exec;
   DType compute = DType::f32;
   Tape* tape = nullptr;
   Profile* profile = nullptr;
   Group* group = nullptr;
-  bool replay = false;  // recompute() runs a segment again: nobody reads the values it returns
+  bool replay = false;  // recompute() runs a segment again: the values it returns are not read
   Device device() const { return device_of(exec); }
 };
 
 class Tape {
  public:
-  // Receives the gradients of the recorded outputs, in their order; an undefined Tensor where
-  // nothing reached an output.
+  // Receives the gradients of the recorded outputs, in order; an undefined Tensor where an output
+  // got none.
   using Backward = std::function<void(Context&, std::span<Tensor> dy)>;
 
-  // `outputs` are the Vars that the op made; name and cost of `op` are for the profile.
+  // `outputs` are the slots of the Vars that the op made; the profile uses the name and cost of
+  // `op`.
   void record(const Op& op, std::vector<std::shared_ptr<GradSlot>> outputs, Backward backward);
 
-  // Called when backward gets here, that is when all later steps are done: the gradients of the
-  // parameters that only later steps use are final then, and their all-reduce can start.
+  // Calls `reached` when backward gets here, that is, when all later steps are done: gradients of
+  // parameters that only later steps use are then final, and their all-reduce can start.
   void mark(std::function<void(Context&)> reached);
 
-  // Adds the given upstream gradients to their slots, then runs all steps in reverse. Steps none of
-  // whose outputs got a gradient are skipped. The tape is empty afterwards. During the run ctx.tape
-  // is null.
+  // Adds the given upstream gradients to their slots, then runs all steps in reverse, skipping
+  // those whose outputs got no gradient. The tape is empty afterwards. During the run ctx.tape is
+  // null.
   struct Seed {
     std::shared_ptr<GradSlot> slot;
     Tensor grad;
@@ -105,8 +107,8 @@ Var make_output(const Context& ctx, Tensor value);
 // Runs `segment` without saving anything but its inputs, and runs it again during backward
 // (activation recomputation: Chen et al. 2016, arXiv:1604.06174). `segment` must be a pure function
 // of its inputs and of bound parameters; when ctx.replay is set it may leave out the values of its
-// outputs. Bits are the same with and without, because the same kernels run on the same values in
-// the same order.
+// outputs. Results are bitwise the same with and without recomputation, because the same kernels
+// run on the same values in the same order.
 using Segment = std::function<std::vector<Var>(Context&, const std::vector<Var>&)>;
 std::vector<Var> recompute(Context& ctx, const std::vector<Var>& inputs, Segment segment);
 

@@ -13,7 +13,7 @@
 namespace rodimus {
 
 using Shape = std::vector<int64_t>;
-int64_t numel_of(const Shape& shape);       // throws Error where 64 bits are too few
+int64_t numel_of(const Shape& shape);       // throws Error if 64 bits are too few
 std::string to_string(const Shape& shape);  // "(2, 3)"
 
 class Tensor {
@@ -30,8 +30,8 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
 
-  // Throws unless T matches dtype(). An address on the device of the tensor: the host reads and
-  // writes through it on the CPU only, see on_host().
+  // Throws unless T matches dtype(). The address is on the tensor's device: the host may
+  // dereference it only for CPU tensors, see on_host().
   template <class T>
   T* data() {
     return static_cast<T*>(checked_data(DTypeOf<T>::value));
@@ -43,24 +43,25 @@ class Tensor {
   void* raw() { return storage_.get(); }
   const void* raw() const { return storage_.get(); }
 
-  // The same bytes under another shape.
+  // The same bytes with another shape.
   Tensor view(Shape shape) const;
   // Rows [begin, end) of the first axis: the same bytes.
   Tensor rows(int64_t begin, int64_t end) const;
-  // `shape` elements from element `offset` on: the same bytes. How parameters lie in their flat
-  // buffer.
+  // A view of the bytes from element `offset` on, with shape `shape`. Parameters are such views of
+  // their flat buffer.
   Tensor slice(int64_t offset, Shape shape) const;
 
  private:
   void* checked_data(DType wanted) const;
 
-  std::shared_ptr<std::byte> storage_;  // of the first element; shares ownership of the whole block
+  std::shared_ptr<std::byte>
+      storage_;  // points at the first element; shares ownership of the whole block
   Shape shape_;
   DType dtype_ = DType::f32;
   Device device_ = Device::cpu;
 };
 
-// The data of an operand that may be missing: null where x is undefined.
+// The data of an optional operand: null when x is undefined.
 template <class T>
 T* data_or_null(Tensor& x) {
   return x.defined() ? x.data<T>() : nullptr;
@@ -75,12 +76,13 @@ Tensor zeros(Exec& exec, Shape shape);  // f32
 Tensor convert_to(Exec& exec, const Tensor& x,
                   DType dtype);  // x itself when it has that type already
 
-// x in host memory: x itself when it lies there, else a copy, for which the host waits.
+// x in host memory: x itself if it is there already, else a copy, which the host waits for.
 Tensor on_host(Exec& exec, const Tensor& x);
 // `values` on the device of `exec`. Throws unless there is one per element of `shape`.
 Tensor to_device(Exec& exec, std::span<const int32_t> values, Shape shape);
 
-// Sum of the bytes of all, undefined ones as nothing: what an op that reads or writes them moves.
+// Total bytes of the tensors (0 for undefined ones): the traffic of an op that reads or writes
+// them.
 template <class... Tensors>
 double bytes_of(const Tensors&... tensors) {
   return (0.0 + ... + (tensors.defined() ? static_cast<double>(tensors.bytes()) : 0.0));

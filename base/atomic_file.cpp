@@ -75,7 +75,7 @@ void write_whole(const std::filesystem::path& path, std::string_view text) {
 void sync_path(const std::filesystem::path& path) {
   const std::filesystem::path name = path.empty() ? "." : path;
   const int fd = ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  // Some file systems have no fsync of folders, and say so by EINVAL.
+  // Some file systems cannot fsync folders and report EINVAL.
   const bool ok = fd >= 0 && (::fsync(fd) == 0 || errno == EINVAL);
   const int code = errno;
   if (fd >= 0) ::close(fd);

@@ -1,5 +1,5 @@
-// A file that appears under its name only when it is whole: bytes go to NAME.tmp, close() flushes
-// them to the disk, publish() renames. Memory: one buffer of 1 MiB.
+// A file that appears under its name only once it is complete: bytes go to NAME.tmp, close()
+// flushes them to disk, publish() renames it. Memory: one buffer of 1 MiB.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ namespace rodimus {
 
 class AtomicFile {
  public:
-  // Throws Error when NAME.tmp cannot be created. A left-over NAME.tmp is replaced.
+  // Throws Error when NAME.tmp cannot be created. A leftover NAME.tmp is replaced.
   explicit AtomicFile(std::filesystem::path path);
   ~AtomicFile();  // removes NAME.tmp unless published
   AtomicFile(const AtomicFile&) = delete;
@@ -46,12 +46,11 @@ class AtomicFile {
   bool published_ = false;
 };
 
-// `text` under `path`, whole or not at all: a kill or a full disk leaves the old file. Throws
-// Error.
+// Writes `text` to `path`, all or nothing: a kill or a full disk leaves the old file. Throws Error.
 void write_whole(const std::filesystem::path& path, std::string_view text);
 
-// fsync of a file or a folder; that of a folder makes renames in it survive a power cut. "" is the
-// working folder. Throws Error.
+// Calls fsync on a file or a folder; for a folder this makes renames in it survive a power cut. ""
+// is the working folder. Throws Error.
 void sync_path(const std::filesystem::path& path);
 
 }  // namespace rodimus

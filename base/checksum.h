@@ -1,5 +1,5 @@
-// XXH64, seed 0: the checksum of shards and checkpoints and the identity of a tokenizer. 64 bits at
-// memory speed, and anyone can check a file with `xxhsum -H1`. Computed by libxxhash.
+// XXH64 with seed 0: the checksum of shards and checkpoints, and the identity of a tokenizer. It
+// runs at memory speed, and anyone can check a file with `xxhsum -H1`. Computed by libxxhash.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,7 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// All parts streamed one after the other: concat("T = ", 5) == "T = 5".
+// All parts streamed into one string: concat("T = ", 5) == "T = 5".
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;

@@ -14,7 +14,7 @@ inline double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 class Progress {
  public:
-  // total: bytes in all; 0 when unknown.
+  // total: bytes to process; 0 when unknown.
   Progress(std::string label, uint64_t total, bool enabled);
   void update(uint64_t done);
   void finish(const std::string& message);  // clears the line, prints `message` unless empty
