@@ -1,5 +1,5 @@
-// What is said of input that cannot be right, the same on every backend: the CPU looks before it
-// computes, a GPU kernel leaves a note and memory::download() or wait() throws.
+// The error messages for invalid input, shared by all backends: the CPU checks before it computes;
+// a GPU kernel records the fault, and memory::download() or wait() throws.
 #pragma once
 
 #include "base/error.h"

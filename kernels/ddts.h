@@ -19,8 +19,8 @@ struct DdtsForwardArgs {
   const float* g;                   // (B,T,K), natural log of the decay, <= 0 (not checked)
   const float* state_in = nullptr;  // (B,K,V); null: zeros
   // (B,T) or null: position of the first token of the document that token t belongs to. Where
-  // starts[t] == t > 0 the state is zeroed before token t. (A document that starts at token 0 is
-  // the caller's business: state_in = null.)
+  // starts[t] == t > 0 the state is zeroed before token t. (For a document that starts at token 0
+  // the caller passes state_in = null.)
   const int32_t* starts = nullptr;
 
   T* o;                        // (B,T,V)
@@ -30,10 +30,10 @@ struct DdtsForwardArgs {
 // Any T >= 1, K, V >= 1. Chunks of 64 tokens with sub-chunks of 16 whose decays are relative to the
 // sub-chunk: no exponent is ever positive, so a cumulative log decay of -5000 neither overflows nor
 // loses accuracy. All sums and states in f32. T = 1 takes the recurrent form (decoding).
-// Cuda takes K <= 128, else throws Error. There, in bf16, the operands of products on the tensor
-// cores are rounded to bf16 once: decayed q and k, scores, the state where it is read (the state
-// that is carried on is not); backward keeps the states at chunk borders in bf16. In f32 nothing
-// is.
+// Cuda takes K <= 128, else throws Error. With bf16 inputs, it rounds the operands of tensor-core
+// products to bf16 once: decayed q and k, scores, and the state where it is read (the carried state
+// stays f32); backward keeps the states at chunk borders in bf16. With f32 inputs nothing is
+// rounded.
 template <class T>
 void ddts_forward(Cpu&, const DdtsForwardArgs<T>& args);
 template <class T>
@@ -56,14 +56,15 @@ struct DdtsBackwardArgs {
   float* dstate_in = nullptr;  // (B,K,V); null: not wanted
 };
 
-// The states at chunk borders are recomputed, nothing is saved by forward. Sums over value blocks
-// run in a fixed order: the result does not depend on the number of threads.
+// The states at chunk borders are recomputed; forward saves nothing. Sums over value blocks run in
+// a fixed order, so the result does not depend on the number of threads.
 template <class T>
 void ddts_backward(Cpu&, const DdtsBackwardArgs<T>& args);
 template <class T>
 void ddts_backward(Cuda&, const DdtsBackwardArgs<T>& args);
 
-// Forward: the operands of all chunks; backward: these, and the states at their borders twice.
+// Forward: the operands of all chunks; backward: those, plus the states at their borders and the
+// gradients of these.
 ScratchBytes ddts_forward_scratch(const Cpu&, DType type, DdtsDims dims);
 ScratchBytes ddts_forward_scratch(const Cuda&, DType type, DdtsDims dims);
 ScratchBytes ddts_backward_scratch(const Cpu&, DType type, DdtsDims dims);

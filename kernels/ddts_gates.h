@@ -1,5 +1,5 @@
-// From the two small projections to the operands of the DDTS recurrence: one pass over (rows, 2m)
-// twice.
+// Turns the two small projections into the operands of the DDTS recurrence, in one pass over two
+// (rows, 2m) arrays.
 #pragma once
 
 #include "kernels/exec.h"
@@ -24,8 +24,9 @@ struct DdtsGatesForwardArgs {
   float* g;  // (rows, m), natural log of the decay, <= 0
 };
 
-// Any gate is fine, infinities included: sel^tau is exp(tau * log sel) with log sel taken from the
-// gate, not from a sel that has underflowed, so k goes to 0 no sooner than the power itself does.
+// Gates may be any value, infinities included: sel^tau is exp(tau * log sel), with log sel computed
+// from the gate rather than from a possibly underflowed sel, so k reaches 0 no sooner than the
+// power itself does.
 template <class T>
 void ddts_gates_forward(Cpu&, const DdtsGatesForwardArgs<T>& args);
 template <class T>
@@ -40,7 +41,7 @@ struct DdtsGatesBackwardArgs {
   const float* dg;   // (rows, m)
 
   T *dqk, *dgates;         // (rows, 2m), overwritten
-  float* dbias = nullptr;  // (2m), added to in a fixed order; null when bias is
+  float* dbias = nullptr;  // (2m), accumulated in a fixed order; null when bias is
 };
 
 template <class T>

@@ -1,9 +1,10 @@
-// The memory of a dry run (Dry in exec.h): no byte is taken, what would live is counted by name.
+// The memory of a dry run (Dry in exec.h): nothing is allocated; what would be live is counted by
+// name.
 //
-// A tensor of Device::dry has a shape, and data() gives an address that no process can read: the
-// host that follows it is ended at once, not fed with numbers. on_host() throws. What kernels
-// return to the host keeps the value that it had before (0 for losses and norms), so a dry step is
-// one with a finite loss.
+// A tensor of Device::dry has a shape, and data() gives an address that no process can read: host
+// code that dereferences it crashes instead of reading garbage. on_host() throws. Values that
+// kernels return to the host keep their initial value (0 for losses and norms), so a dry step has a
+// finite loss.
 #pragma once
 
 #include <cstddef>
@@ -17,20 +18,20 @@
 namespace rodimus {
 
 // Counts what this thread allocates on Device::dry from its construction to its end; one at a time.
-// Blocks may outlive it.
+// Blocks may outlive this object.
 class DryMemory {
  public:
-  // `stands_for`: whose size classes count.
+  // `stands_for`: the device whose size classes are used.
   explicit DryMemory(Device stands_for);
   ~DryMemory();
   DryMemory(const DryMemory&) = delete;
   DryMemory& operator=(const DryMemory&) = delete;
-  static DryMemory& of_this_thread();  // throws Error where there is none
+  static DryMemory& of_this_thread();  // throws Error if there is none
 
   int64_t in_use() const;  // bytes, as memory::Stats counts them
-  int64_t peak() const;    // most that was in use at once since the last reset_peak()
+  int64_t peak() const;    // the most in use at once since the last reset_peak()
   void reset_peak();
-  // What made up the peak, when it was first reached; in order of the first allocation.
+  // What was live when the peak was first reached, in order of first allocation.
   struct Part {
     std::string_view name;
     int64_t bytes = 0;
@@ -44,8 +45,8 @@ class DryMemory {
   std::shared_ptr<State> state_;
 };
 
-// Blocks that this thread allocates until the end of the scope are counted under `name`, a literal.
-// Scopes nest; outside of all the name is kWorkspace. Costs next to nothing in a real run.
+// Counts the blocks that this thread allocates until the end of the scope under `name`, a literal.
+// Scopes nest; outside all scopes the name is kWorkspace. Costs next to nothing in a real run.
 inline constexpr std::string_view kWorkspace = "workspace";
 class Named {
  public:

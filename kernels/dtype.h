@@ -15,7 +15,7 @@ struct bf16 {
   uint16_t bits = 0;
 
   bf16() = default;
-  // Round to nearest even; NaN stays NaN (its payload is cut, the quiet bit is set).
+  // Round to nearest even; NaN stays NaN (its payload is truncated and the quiet bit set).
   explicit bf16(float value) {
     const uint32_t u = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;

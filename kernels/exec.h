@@ -1,5 +1,5 @@
 // Where work runs. The type selects the backend by plain overloading: no registry, no virtual call.
-// A backend that a build lacks is an absent overload, that is a link error with the op's name.
+// A backend that a build lacks is a missing overload, which gives a link error with the op's name.
 #pragma once
 
 #include <cstddef>
@@ -21,24 +21,24 @@ struct Cpu {
                     // through GEMM
 };
 
-// One GPU: handles that open_gpu() in kernels/device.h made, which live as long as the process.
-// Work is queued on the stream in the order of the calls and has not happened when a kernel
-// function returns; memory::download() and wait() are what the host waits with.
+// One GPU: the handles made by open_gpu() in kernels/device.h, which live as long as the process.
+// Work is queued on the stream in call order and may not have run when a kernel function returns;
+// the host waits with memory::download() or wait().
 struct Cuda {
   int device = 0;
   CUstream_st* stream = nullptr;
   cublasLtContext* blaslt = nullptr;
-  std::byte* workspace = nullptr;  // of matrix products
+  std::byte* workspace = nullptr;  // for matrix products
   size_t workspace_bytes = 0;
   int sm_count = 0;
   int64_t shared_bytes = 0;    // most dynamic shared memory of a block
   uint64_t* faults = nullptr;  // on the device: see kernels/cuda/faults.h
 };
 
-// A machine that is described, not used. What runs on it allocates, records and frees as on the
-// machine it stands for, but dispatch() and on_device() run no kernel and no memory is taken: what
-// would live is counted (kernels/dry.h). So it finds out what a model costs that no machine here
-// could hold.
+// A machine that is described, not used. Code that runs on it allocates, records and frees as on
+// the real machine, but dispatch() and on_device() run no kernels and no memory is taken: what
+// would be live is counted (kernels/dry.h). This shows what a model costs even if no machine here
+// could hold it.
 struct Dry {
   std::variant<Cpu, Cuda> machine;  // of a GPU only sm_count matters: no handle is used
 };
@@ -48,7 +48,7 @@ inline constexpr const char* name_of(Device device) {
   return device == Device::cpu ? "cpu" : device == Device::cuda ? "cuda" : "dry";
 }
 
-// The one place that knows whether this build has the CUDA backend.
+// The only place that knows whether this build has the CUDA backend.
 #if RODIMUS_WITH_CUDA
 using Exec = std::variant<Cpu, Dry, Cuda>;
 inline Exec exec_of(const Cuda& gpu) { return gpu; }
@@ -64,8 +64,8 @@ inline Device device_of(const Exec& exec) {
   return std::visit([](const auto& backend) { return device_of(backend); }, exec);
 }
 
-// Calls f(backend). A dry run does not: what f would have computed stays as it was, so a number
-// that a kernel returns to the host needs a value beforehand.
+// Calls f(backend), except in a dry run: a number that f would return to the host therefore needs
+// an initial value.
 template <class F>
 void on_device(Exec& exec, F&& f) {
   std::visit(
@@ -92,16 +92,16 @@ void dispatch(Exec& exec, DType dtype, F&& f) {
   });
 }
 
-// What a kernel takes from the allocator while it runs: bytes of each block, all of which live at
-// its peak. Contracts state it as <kernel>_scratch(const Cpu&, ...) and (const Cuda&, ...).
+// What a kernel takes from the allocator while it runs: the bytes of each block that is live at its
+// peak. Contracts state it as <kernel>_scratch(const Cpu&, ...) and (const Cuda&, ...).
 using ScratchBytes = std::vector<int64_t>;
 enum class Direction : uint8_t { forward, backward };
 
-// Counts blocks that live together for a moment, in the DryMemory of this thread.
+// Counts blocks that are live together briefly, in the DryMemory of this thread.
 void count_scratch(const ScratchBytes& blocks);
 
-// Stands before the call of a kernel that takes scratch: in a dry run scratch(machine) is counted,
-// elsewhere nothing happens.
+// Call it before a kernel that takes scratch: counts scratch(machine) in a dry run, does nothing
+// otherwise.
 template <class F>
 void count_scratch(const Exec& exec, F&& scratch) {
   if (const Dry* dry = std::get_if<Dry>(&exec)) count_scratch(std::visit(scratch, dry->machine));

@@ -39,7 +39,7 @@ struct SigmoidGateBackwardArgs {
   const T* dy;  // (rows, dim)
 
   T *dz, *dx;    // (rows, dim), overwritten
-  float* dbias;  // (dim), added to in a fixed order of rows
+  float* dbias;  // (dim), accumulated in a fixed order of rows
 };
 
 template <class T>
@@ -47,7 +47,7 @@ void sigmoid_gate_backward(Cpu&, const SigmoidGateBackwardArgs<T>& args);
 template <class T>
 void sigmoid_gate_backward(Cuda&, const SigmoidGateBackwardArgs<T>& args);
 
-// Of sigmoid_gate_backward; the others take none.
+// Scratch of sigmoid_gate_backward; the others take none.
 ScratchBytes sigmoid_gate_scratch(const Cpu&, int64_t rows, int64_t dim);
 ScratchBytes sigmoid_gate_scratch(const Cuda&, int64_t rows, int64_t dim);
 

@@ -45,7 +45,7 @@ struct GatedNormBackwardArgs {
   T* d_o;
   T* dc = nullptr;
   T* dgate;
-  // (dim), added to in a fixed order of rows.
+  // (dim), accumulated in a fixed order of rows.
   float* dskip_weight = nullptr;
   float* dw;
 };
@@ -55,7 +55,7 @@ void gated_norm_backward(Cpu&, const GatedNormBackwardArgs<T>& args);
 template <class T>
 void gated_norm_backward(Cuda&, const GatedNormBackwardArgs<T>& args);
 
-// With c.
+// Scratch when c is given.
 ScratchBytes gated_norm_scratch(const Cpu&, Direction direction, GatedNormDims dims);
 ScratchBytes gated_norm_scratch(const Cuda&, Direction direction, GatedNormDims dims);
 

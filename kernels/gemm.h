@@ -1,4 +1,4 @@
-// Matrix product, the one op that is not ours to write: oneDNN on CPUs, cuBLASLt on GPUs.
+// Matrix product, the one op that is left to libraries: oneDNN on CPUs, cuBLASLt on GPUs.
 #pragma once
 
 #include "kernels/exec.h"
@@ -14,28 +14,28 @@ struct GemmDims {
   int64_t lda = 0, ldb = 0, ldc = 0;
 };
 
-// Sums in f32 whatever the types; c is rounded once. beta is 0 or 1, and 1 only with Out = float (a
-// bf16 sum would round per contribution). Instantiated for <float, float>, <bf16, float>, <bf16,
-// bf16>. Where cpu_multiplies_bf16() is false, <bf16, *> is computed by widening to f32 first: same
-// result to summation order, said once on stderr. m, n or k of 0 is allowed (k = 0 gives beta c). c
-// must not overlap a or b.
+// Accumulates in f32 whatever the types; c is rounded once. beta is 0 or 1, and 1 only with Out =
+// float (a bf16 sum would round per contribution). Instantiated for <float, float>, <bf16, float>,
+// <bf16, bf16>. If cpu_multiplies_bf16() is false, <bf16, *> widens to f32 first, which gives the
+// same result up to summation order and is noted once on stderr. m, n or k of 0 is allowed (k = 0
+// gives beta c). c must not overlap a or b.
 template <class In, class Out>
 void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 template <class In, class Out>
 void gemm(Cuda&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 
-// On the CPU copies of operands: widened ones, and those whose strides oneDNN is slow with. The
-// GPU's workspace is there from the start (Cuda::workspace).
+// On the CPU: copies of operands that must be widened, or whose strides are slow in oneDNN. The
+// GPU's workspace is allocated at start-up (Cuda::workspace).
 ScratchBytes gemm_scratch(const Cpu&, DType in, DType out, GemmDims dims);
 ScratchBytes gemm_scratch(const Cuda&, DType in, DType out, GemmDims dims);
 
-// Whether this CPU has instructions for products of bf16 numbers (AVX512_BF16) and oneDNN may use
-// them: ONEDNN_MAX_CPU_ISA can forbid it. AVX-512 alone is not enough: oneDNN would emulate the
+// Whether this CPU has bf16 product instructions (AVX512_BF16) and oneDNN may use them
+// (ONEDNN_MAX_CPU_ISA can forbid it). AVX-512 alone is not enough: oneDNN would emulate the
 // product, more slowly than widening it.
 bool cpu_multiplies_bf16();
 
-// dims with the leading dimensions that were left at 0 filled in. Throws Error for what no backend
-// computes: negative sizes, rows longer than their leading dimension, another beta than 0 or 1.
+// dims with leading dimensions of 0 filled in. Throws Error for what no backend computes: negative
+// sizes, rows longer than their leading dimension, beta other than 0 or 1.
 GemmDims checked_gemm_dims(GemmDims dims, float beta, DType out);
 
 }  // namespace rodimus

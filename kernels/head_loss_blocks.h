@@ -1,6 +1,6 @@
-// The loop of head_loss over blocks of rows, which is the same on every backend: logits of a block,
-// cross-entropy and its gradient in their place or beside them, and the two products with it. For
-// kernels/cpu/head_loss.cpp and kernels/cuda/head_loss.cu.
+// The loop of head_loss over blocks of rows, shared by the backends: the logits of a block,
+// cross-entropy and its gradient (in place or beside them), and the two products with that
+// gradient. For kernels/cpu/head_loss.cpp and kernels/cuda/head_loss.cu.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ inline void check_head_loss(const HeadLossDims& dims) {
 }
 
 // Calls cross_entropy(first, rows, dz, logits, ld) for rows [first, first + rows), z and dz (rows,
-// ld); dz is null where dx and dw are: losses only.
+// ld); dz is null when dx and dw are: losses only.
 template <class Backend, class T, class CrossEntropy>
 void head_loss_blocks(Backend& exec, const HeadLossBackwardArgs<T>& args,
                       const CrossEntropy& cross_entropy) {
@@ -48,7 +48,8 @@ void head_loss_blocks(Backend& exec, const HeadLossBackwardArgs<T>& args,
   }
 }
 
-// What it takes: logits, gradients, and the copies of the product that makes most of them.
+// Scratch of the loop: logits, gradients, and the copies made by the product that needs most of
+// them.
 template <class Backend>
 ScratchBytes head_loss_blocks_scratch(const Backend& backend, Direction direction, DType type,
                                       const HeadLossDims& dims) {

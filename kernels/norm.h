@@ -1,5 +1,5 @@
-// RMS norm with the residual addition in front of it, in one pass: the two always come together in
-// a pre-norm block.
+// RMS norm fused with the residual addition before it, in one pass: in a pre-norm block the two
+// always come together.
 #pragma once
 
 #include "kernels/exec.h"
@@ -32,15 +32,15 @@ template <class T>
 struct ResidualNormBackwardArgs {
   int64_t rows, dim;
   float beta;      // 0 or 1
-  const float* s;  // (rows, dim): the forward sum, x itself where branch was null
+  const float* s;  // (rows, dim): the forward sum, x itself if branch was null
   const float *w, *rstd;
   const T* dy;  // (rows, dim)
   const float* ds =
-      nullptr;  // (rows, dim): what reaches s by its other uses. May be dx if beta is 0
+      nullptr;  // (rows, dim): the gradient of s from its other uses. May be dx if beta is 0
 
   float* dx;             // (rows, dim)
   T* dbranch = nullptr;  // (rows, dim); null: not wanted
-  float* dw;             // (dim), added to
+  float* dw;             // (dim), accumulated
 };
 
 // The sum over rows runs over fixed blocks of rows, so it does not depend on the number of threads.
@@ -49,7 +49,7 @@ void residual_norm_backward(Cpu&, const ResidualNormBackwardArgs<T>& args);
 template <class T>
 void residual_norm_backward(Cuda&, const ResidualNormBackwardArgs<T>& args);
 
-// Backward's; forward takes none.
+// Scratch of backward; forward takes none.
 ScratchBytes residual_norm_scratch(const Cpu&, int64_t rows, int64_t dim);
 ScratchBytes residual_norm_scratch(const Cuda&, int64_t rows, int64_t dim);
 

@@ -9,7 +9,7 @@
 
 namespace rodimus {
 
-// The 10-round block function; known-answer vectors in the test.
+// The 10-round block function; the test checks known-answer vectors.
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // x[i] uniform in [low, high) or normal(mean 0, std), from element i of stream `stream`. x (n) f32.

@@ -20,7 +20,7 @@ void rotary_forward(Cpu&, T* y, const T* x, RotaryDims dims);
 template <class T>
 void rotary_forward(Cuda&, T* y, const T* x, RotaryDims dims);
 
-// The transpose, that is the rotation by -a. May be in place.
+// The transpose, which is the rotation by -a. May be in place.
 template <class T>
 void rotary_backward(Cpu&, T* dx, const T* dy, RotaryDims dims);
 template <class T>

@@ -43,7 +43,7 @@ struct ShortConvBackwardArgs {
 
   T* dx;                   // (B,T,D), overwritten
   T* dhistory = nullptr;   // (B,width-1,D), overwritten; null: not wanted
-  float *dweight, *dbias;  // (D,width), (D), added to in a fixed order
+  float *dweight, *dbias;  // (D,width), (D), accumulated in a fixed order
 };
 
 template <class T>

@@ -16,7 +16,7 @@ struct SkaDims {
                       // left + 1 keys)
 };
 
-// Fills in Tk and throws Error on shapes that the contract excludes.
+// `dims` with Tk filled in. Throws Error on shapes that the contract excludes.
 inline SkaDims ska_checked(SkaDims dims, bool documents) {
   if (dims.Tk == 0) dims.Tk = dims.T;
   CHECK(dims.B >= 0 && dims.T >= 0 && dims.H >= 1 && dims.D >= 1, "ska: B = ", dims.B,
@@ -70,7 +70,8 @@ void ska_backward(Cpu&, const SkaBackwardArgs<T>& args);
 template <class T>
 void ska_backward(Cuda&, const SkaBackwardArgs<T>& args);
 
-// On the GPU that of T > 16: fewer queries, as in generation, may cut the keys into pieces.
+// On the GPU, the scratch for T > 16: with fewer queries, as in generation, the keys may be cut
+// into pieces.
 ScratchBytes ska_forward_scratch(const Cpu&, SkaDims dims);
 ScratchBytes ska_forward_scratch(const Cuda&, SkaDims dims);
 ScratchBytes ska_backward_scratch(const Cpu&, SkaDims dims);

@@ -9,8 +9,8 @@ namespace rodimus {
 namespace {
 
 // Appends fresh (1, T, heads, D) to the cache and returns all rows as (1, Tk, heads, D). With left
-// >= 0 only the last `left` rows of the past can still be seen; the cache is moved to its front
-// when it runs full, so a token costs O(1) moves on average.
+// >= 0 only the last `left` rows of the past are still visible; when the cache is full they are
+// moved to its front, so a token costs O(1) moves on average.
 Tensor append(Context& ctx, Tensor& cache, int64_t cached, const Tensor& fresh, int64_t left,
               int64_t* kept) {
   const int64_t T = fresh.dim(1), heads = fresh.dim(2), D = fresh.dim(3);

@@ -1,6 +1,6 @@
-// What a model is a stack of: a block takes the residual stream and gives it on. The blocks there
-// are stand in layers/blocks.h. A layer is a struct with Parameters and a forward; backward lives
-// in autograd/.
+// The interface of a block: a model is a stack of blocks, each of which transforms the residual
+// stream. layers/blocks.h lists the blocks. A layer is a struct with Parameters and a forward;
+// backward lives in autograd/.
 #pragma once
 
 #include <vector>
@@ -11,9 +11,9 @@
 
 namespace rodimus {
 
-// What a block remembers of the tokens so far, for one sequence (B = 1): constant size, except that
-// keys and values without a window grow. Undefined tensors stand for the beginning of a document,
-// and for what the block does not use.
+// What a block remembers of the tokens so far, for one sequence (B = 1). Its size is constant,
+// except that keys and values grow when there is no window. Tensors are undefined at the beginning
+// of a document and where the block does not use them.
 struct BlockState {
   Tensor conv_history;  // (1, width-1, e) in the compute type: the last inputs of the short
                         // convolution
@@ -22,14 +22,14 @@ struct BlockState {
   int64_t cached = 0;   // rows of keys in use
 };
 
-// The residual stream with its last addition still pending, so that every addition fuses with the
-// norm that follows.
+// The residual stream with its last addition still pending, so that every addition can be fused
+// with the norm that follows it.
 struct Stream {
   Var x;       // (B,T,d) f32
   Var branch;  // (B,T,d) in the compute type, or undefined
 };
 
-// What all parts of a block need besides their input.
+// What every part of a block needs besides its input.
 struct Pass {
   Tensor starts;  // (B,T) int32, or undefined: see kernels/short_conv.h
   BlockState* state = nullptr;
@@ -44,16 +44,17 @@ class Block {
   virtual ~Block() = default;
 
   virtual Stream forward(Context& ctx, const Stream& stream, const Pass& pass) const = 0;
-  // Appends all parameters, always in the same order.
+  // Appends pointers to all parameters, always in the same order.
   virtual void collect(std::vector<Parameter*>& into) = 0;
 };
 
-// How the product that ends a block is wanted: a replay does not read it.
+// The output mode of the product that ends a block: a replay does not read its result.
 inline LinearOutput last_output(const Context& ctx) {
   return ctx.replay ? LinearOutput::unread : LinearOutput::plain;
 }
 
-// Projections back into the stream start divided by sqrt(n * n_layers), n = branches per block.
+// The initial values of projections back into the stream are divided by sqrt(n * n_layers), n =
+// branches per block.
 Init residual_init(const ModelConfig& config, int branches);
 
 }  // namespace rodimus

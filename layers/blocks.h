@@ -1,5 +1,5 @@
-// The table of blocks: what model.block may name. A new block is a source file with its make
-// function, a declaration and a line here.
+// The table of blocks: the valid values of model.block. A new block needs a source file with its
+// make function, and a declaration and a line here.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +19,9 @@ struct BlockType {
   std::string_view title;  // for people
   // The keys of [model] that this block reads, beyond those that every model has.
   std::span<const std::string_view> keys;
-  // Throws Error that names one of these keys, its value and what would be possible.
+  // Throws Error naming the offending key, its value and what is allowed.
   void (*check)(const ModelConfig& config);
-  // `prefix`: of the names of the parameters, with a dot at its end.
+  // `prefix` starts the parameters' names and ends in a dot.
   std::unique_ptr<Block> (*make)(const ModelConfig& config, const std::string& prefix);
 
   bool reads(std::string_view key) const {

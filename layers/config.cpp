@@ -10,7 +10,8 @@ namespace {
 
 int64_t round_up(double value) { return (static_cast<int64_t>(value) + 7) / 8 * 8; }
 
-// A model whose bytes, optimizer included, would not fit 63 bits: no machine comes near.
+// Rejects a model whose size in bytes, optimizer included, exceeds 63 bits: no machine comes near
+// that.
 void check_total(const ModelConfig& config) {
   constexpr double kMost = 1e15;
   std::vector<Parameter*> parameters;  // shapes alone: nothing is allocated
@@ -19,7 +20,7 @@ void check_total(const ModelConfig& config) {
   double weights =
       2.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.d_model);
   for (const Parameter* p : parameters) {
-    double elements = static_cast<double>(config.n_layers);  // in 64 bits they might overflow
+    double elements = static_cast<double>(config.n_layers);  // int64_t might overflow
     for (const int64_t size : p->shape) elements *= static_cast<double>(size);
     weights += elements;
   }

@@ -1,4 +1,4 @@
-// The shape of a model: every size that decides which function it computes.
+// The shape of a model: every setting that determines which function it computes.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,13 @@
 namespace rodimus {
 
 inline constexpr int64_t kFullWindow = 0;
-inline constexpr int64_t kMaxSize = INT32_MAX;  // of one dimension: products of two fit 64 bits
+inline constexpr int64_t kMaxSize =
+    INT32_MAX;  // of one dimension, so that the product of two fits in 64 bits
 inline constexpr int64_t kMaxLayers = 100000;
 inline constexpr int64_t kMaxConvWidth = 32;  // taps the convolution kernel can hold
 
-// Letters as in arXiv:2410.06577. Fields that are 0 stand for the authors' default, which the
-// functions below resolve.
+// Symbols as in arXiv:2410.06577. A field of 0 means the authors' default, which the functions
+// below resolve.
 struct ModelConfig {
   std::string block = "rodimus_plus";  // a name of layers/blocks.h
   int64_t vocab_size = 0;
@@ -25,9 +26,8 @@ struct ModelConfig {
   int64_t n_heads = 0;    // of SW-SKA; unused by Rodimus
   int64_t n_heads_k = 1;
   int64_t n_heads_v = 0;         // 0: n_heads
-  int64_t window = kFullWindow;  // keys that a query sees, itself included; kFullWindow: all
-  double ffn_ratio =
-      4.0 / 3;  // f = ffn_ratio * d, cut to an integer, rounded up to a multiple of 8
+  int64_t window = kFullWindow;  // keys that a query sees, its own included; kFullWindow: all
+  double ffn_ratio = 4.0 / 3;    // f = ffn_ratio * d, truncated, then rounded up to a multiple of 8
   double rope_base = 10000;
   double norm_eps = 1e-5;
   double key_norm_eps = 1e-12;  // 1e-5 in the released checkpoints
@@ -40,11 +40,11 @@ struct ModelConfig {
   int64_t heads_v() const { return n_heads_v > 0 ? n_heads_v : n_heads; }
   int64_t left() const { return window == kFullWindow ? -1 : window - 1; }
 
-  // Throws Error that names the key, its value and what would be possible.
+  // Throws Error naming the key, its value and what is allowed.
   void validate() const;
 };
 
-// Throws Error unless `value`, that of model.`key`, is in [least, most].
+// Throws Error unless `value`, the value of model.`key`, is in [least, most].
 void check_size(const char* key, int64_t value, int64_t least, int64_t most = kMaxSize);
 
 }  // namespace rodimus

@@ -9,12 +9,12 @@
 namespace rodimus {
 
 struct Ffn {
-  // `residual`: how out_proj starts. The config is one that check() has passed.
+  // `residual`: initialisation of out_proj. The config must have passed check().
   Ffn(const ModelConfig& config, const std::string& prefix, Init residual);
   Var forward(Context& ctx, const Var& x, LinearOutput output) const;
   void collect(std::vector<Parameter*>& into);
 
-  // Throws Error that names the key, its value and what would be possible.
+  // Throws Error naming the key, its value and what is allowed.
   static void check(const ModelConfig& config);
 
   int64_t d_ff;

@@ -9,7 +9,7 @@
 namespace rodimus {
 namespace {
 
-// Keeps the last `keep` rows of old ++ fresh in a new tensor, zeros in front when there are fewer.
+// The last `keep` rows of old ++ fresh in a new tensor, with zeros in front when there are fewer.
 Tensor last_rows(Context& ctx, const Tensor& old, const Tensor& fresh,
                  int64_t keep) {  // (1, rows, e)
   const int64_t e = fresh.dim(2), count = fresh.dim(1),

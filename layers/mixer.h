@@ -10,12 +10,12 @@
 namespace rodimus {
 
 struct Mixer {
-  // `residual`: how out_proj starts. The config is one that check() has passed.
+  // `residual`: initialisation of out_proj. The config must have passed check().
   Mixer(const ModelConfig& config, const std::string& prefix, Init residual);
   Var forward(Context& ctx, const Var& x, const Pass& pass, LinearOutput output) const;
   void collect(std::vector<Parameter*>& into);
 
-  // Throws Error that names the key, its value and what would be possible.
+  // Throws Error naming the key, its value and what is allowed.
   static void check(const ModelConfig& config);
 
   ModelConfig config;

@@ -5,7 +5,7 @@
 namespace rodimus {
 namespace {
 
-// Backward gets here when all that was recorded later is done.
+// Backward reaches the mark when everything recorded after it is done.
 void mark_final(Tape& tape, int64_t begin, const Model::FinalFrom& final_from) {
   tape.mark([begin, final_from](Context&) { final_from(begin); });
 }
@@ -16,8 +16,8 @@ Model::Model(ModelConfig config, Exec& exec, DType compute, bool grads)
     : config_((config.validate(), config)),
       embeddings_("model.embeddings.weight", {config.vocab_size, config.d_model},
                   {Init::Kind::normal, 0.02},
-                  // An untied embedding is a table of vectors, not a projection: decay would only
-                  // shrink rare tokens.
+                  // An untied embedding is a lookup table, not a projection: decay would only
+                  // shrink the vectors of rare tokens.
                   config.tied ? Decay::yes : Decay::no),
       norm_f_("model.norm_f.weight", {config.d_model}, {Init::Kind::ones}, Decay::no) {
   std::vector<std::vector<Parameter*>> groups{{&embeddings_}};

@@ -9,7 +9,7 @@
 
 namespace rodimus {
 
-// The recurrent state of one sequence: constant in size with a window.
+// The recurrent state of one sequence; of constant size when the model has a window.
 struct ModelState {
   std::vector<BlockState> blocks;
   int64_t position = 0;  // tokens consumed
@@ -19,15 +19,15 @@ class Model {
  public:
   using FinalFrom = std::function<void(int64_t begin)>;
 
-  // Parameters are allocated but not set: call initialize() or load a checkpoint (then
-  // refresh_bf16_copy()). `grads` false: inference.
+  // Parameters are allocated but not set: call initialize(), or load a checkpoint and then call
+  // refresh_bf16_copy(). `grads` false: inference.
   Model(ModelConfig config, Exec& exec, DType compute, bool grads);
 
   // Cross-entropy of targets (B,T) given ids (B,T), per position, natural log; 0 where the target
-  // is kIgnoreTarget. With a tape the gradients are those of scale * sum(losses). starts as in
-  // Pass. recompute_blocks trades a second forward for activation memory. Backward
-  // tells `final_from` how many gradients are final, that is when what is queued has run:
-  // parameters().grads from `begin` on, with ever smaller `begin`. All are at its end.
+  // is kIgnoreTarget. With a tape, gradients are those of scale * sum(losses). `starts` as in Pass.
+  // recompute_blocks saves activation memory at the price of a second forward pass. Backward calls
+  // `final_from` with ever smaller `begin`: parameters().grads from `begin` on is final once the
+  // work queued so far has run. At the end of backward all gradients are final.
   Tensor losses(Context& ctx, const Tensor& ids, const Tensor& targets, const Tensor& starts,
                 float scale, bool recompute_blocks = false, const FinalFrom& final_from = {});
 
@@ -36,8 +36,8 @@ class Model {
 
   // Inference: logits (B,T,vocab) f32, from the beginning of a sequence.
   Tensor logits(Context& ctx, const Tensor& ids);
-  // Inference: logits (1,1,vocab) f32 of the last of ids (1,T), continuing from and advancing
-  // `state`.
+  // Inference: logits (1,1,vocab) f32 of the last token of ids (1,T). Continues from `state` and
+  // advances it.
   Tensor next_logits(Context& ctx, const Tensor& ids, ModelState& state);
 
   const ModelConfig& config() const { return config_; }

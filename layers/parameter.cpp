@@ -19,8 +19,9 @@ uint64_t stream_of(const std::string& name) {  // FNV-1a
   return hash;
 }
 
-// The selection gates start so that decays span two decades: the first half is the inverse softplus
-// of a value that is log-uniform in [1e-3, 1e-1], the second half the logit of U(1/16, 0.9).
+// Initialises the selection gates so that decays span two decades: the first half is the inverse
+// softplus of a value that is log-uniform in [1e-3, 1e-1], the second half the logit of U(1/16,
+// 0.9).
 std::vector<float> memory_gate(int64_t n, uint64_t seed, uint64_t stream) {
   std::vector<float> bias(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {

@@ -11,7 +11,7 @@
 
 namespace rodimus {
 
-// How a parameter starts. `scale` is the standard deviation, the gain or the bound.
+// How a parameter is initialised. `scale` is the standard deviation, the gain or the bound.
 struct Init {
   enum class Kind : uint8_t {
     zeros,
@@ -26,7 +26,7 @@ struct Init {
   double divide_by = 1;  // residual projections: the drawn values are divided by this
 };
 
-// Whether weight decay pulls a parameter to zero: matrices, but not biases, norms and gains.
+// Whether weight decay applies to a parameter: yes for matrices, no for biases, norms and gains.
 enum class Decay : uint8_t { no, yes };
 
 struct Parameter {
@@ -40,19 +40,19 @@ struct Parameter {
   Var var;             // f32 values; the slot is bound to the flat gradients
   Tensor bf16_copy;    // when the model computes in bf16
 
-  // The weight as GEMM wants it: in ctx.compute, gradients in f32.
+  // The weight as a GEMM operand: in ctx.compute, with gradients in f32.
   Var operand(const Context& ctx) const;
 };
 
-// The flat buffers lie in the order in which forward uses the parameters. Backward finishes them
-// from the end: what is final is [begin, size), with a `begin` that falls.
+// The flat buffers hold the parameters in the order in which forward uses them. Backward completes
+// gradients from the end: the final part is [begin, size), with a decreasing `begin`.
 struct ParameterBuffers {
   Tensor values, grads;                // (size) f32
   Tensor bf16_copy;                    // (size), or undefined
-  std::vector<Parameter*> parameters;  // in the order of their declaration
+  std::vector<Parameter*> parameters;  // in declaration order
   std::vector<int64_t> groups;         // where each group begins
 
-  // Ranges of elements, from 0 to size without gaps, that get weight decay or do not.
+  // Ranges of elements that cover [0, size) without gaps, each with or without weight decay.
   struct Segment {
     int64_t begin, end;
     Decay decay;
@@ -62,10 +62,10 @@ struct ParameterBuffers {
   int64_t count() const;  // parameters without alignment gaps
 };
 
-// `groups` in the order in which forward uses them; backward finishes a group as a whole, so within
-// one the decayed parameters come first, which makes fewer segments. Every parameter begins at a
-// multiple of 32 elements (gaps are zero). Binds values and slots. `grads` false: for inference.
-// `compute` bf16 adds the bf16 copy.
+// `groups` must be in the order in which forward uses them. Backward finishes a group as a whole,
+// so within a group the decayed parameters come first, which makes fewer segments. Every parameter
+// begins at a multiple of 32 elements (gaps are zero). Binds values and slots. `grads` false:
+// inference. `compute` bf16 adds the bf16 copy.
 ParameterBuffers allocate_parameters(Exec& exec, const std::vector<std::vector<Parameter*>>& groups,
                                      DType compute, bool grads);
 
@@ -73,8 +73,8 @@ ParameterBuffers allocate_parameters(Exec& exec, const std::vector<std::vector<P
 // Refreshes the bf16 copy.
 void initialize(Exec& exec, ParameterBuffers& buffers, uint64_t seed);
 
-// bf16_copy = bf16(values); nothing to do in f32. Call after values were written by other means
-// than the optimizer.
+// bf16_copy = bf16(values); does nothing in f32. Call it after anything but the optimizer has
+// written the values.
 void refresh_bf16_copy(Exec& exec, ParameterBuffers& buffers);
 
 }  // namespace rodimus

@@ -1,4 +1,4 @@
-// Copying rows of carried state, for layers that keep some from call to call.
+// Copies rows of state that layers carry from call to call.
 #pragma once
 
 #include "autograd/tape.h"
@@ -7,7 +7,7 @@
 
 namespace rodimus {
 
-// Rows [to_row, to_row + rows) of `to` become rows [from_row, ...) of `from`.
+// Copies rows [from_row, from_row + rows) of `from` to rows [to_row, to_row + rows) of `to`.
 inline void copy_rows(Context& ctx, Tensor& to, int64_t to_row, const Tensor& from,
                       int64_t from_row, int64_t rows) {
   if (rows == 0) return;
