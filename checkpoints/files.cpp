@@ -102,7 +102,7 @@ void replace_folder(const std::filesystem::path& from, const std::filesystem::pa
   std::error_code ignored;
   if (!std::filesystem::exists(to, ignored)) return rename(from, to);
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
-    std::filesystem::remove_all(from, ignored);  // now the old one
+    std::filesystem::remove_all(from, ignored);  // after the swap this is the old folder
     return;
   }
   rename(to, aside);

@@ -1,5 +1,5 @@
-// What the commit protocol needs from the file system. Errors say the path, the reason of the
-// system, and what to do about a full or unwritable disk.
+// The file-system operations of the commit protocol. Errors give the path, the system's reason, and
+// what to do about a full or unwritable disk.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,15 @@ struct FileSum {
 // Reads the whole file. Throws Error when it cannot.
 FileSum sum_of_file(const std::filesystem::path& file);
 
-// Opens the file to ask: a network file system revalidates its attribute cache on open. -1 when
-// there is no such file.
+// Opens the file first, because a network file system revalidates its attribute cache on open. -1
+// when there is no such file.
 int64_t size_of_file(const std::filesystem::path& file);
 
 std::string read_text_file(const std::filesystem::path& file);
 
-// Gives `from` the name `to`. When `to` exists the two swap names in one step where the file system
-// can; where it cannot (NFS), `to` first becomes `aside`, and is removed at the end. So one of `to`
-// and `aside` is complete at every moment.
+// Renames `from` to `to`. If `to` exists, the two swap names atomically where the file system can;
+// where it cannot (NFS), `to` is first renamed to `aside`, and removed at the end. So at every
+// moment either `to` or `aside` is complete.
 void replace_folder(const std::filesystem::path& from, const std::filesystem::path& to,
                     const std::filesystem::path& aside);
 

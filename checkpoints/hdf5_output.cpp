@@ -17,13 +17,13 @@
 namespace rodimus::hdf5 {
 namespace {
 
-// What the access properties carry to the driver.
+// What the access properties pass to the driver.
 struct DriverInfo {
   int* error;
 };
 
 struct DriverFile {
-  H5FD_t base;  // first: HDF5 knows the file by this
+  H5FD_t base;  // must come first: HDF5 refers to the file by this
   int fd;
   int* error;
   haddr_t end_of_addresses, end_of_file;
@@ -55,7 +55,7 @@ herr_t driver_close(H5FD_t* base) {
   return 0;
 }
 
-// The aggregation that the default driver does, too.
+// The same aggregation as the default driver's.
 herr_t driver_query(const H5FD_t*, unsigned long* flags) {
   *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
            H5FD_FEAT_AGGREGATE_SMALLDATA | H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;

@@ -1,7 +1,6 @@
-// A new HDF5 file, written through a driver of our own to which no write ever fails: it keeps the
-// first errno and drops what comes after. With the drivers of the library a full disk makes even
-// H5Fclose fail; what could not be flushed stays behind, is tried again at exit, and crashes there
-// (1.10.8).
+// A new HDF5 file, written through our own driver, whose writes never fail: it keeps the first
+// errno and drops everything after it. With the library's drivers, a full disk makes even H5Fclose
+// fail; the unflushed data is retried at exit, and crashes there (1.10.8).
 #pragma once
 
 #include <filesystem>
@@ -10,7 +9,7 @@
 
 namespace rodimus::hdf5 {
 
-// Within a session.
+// Use it within a session.
 class OutputFile {
  public:
   explicit OutputFile(const std::filesystem::path& path);
@@ -23,7 +22,7 @@ class OutputFile {
  private:
   std::filesystem::path path_;
   int error_ = 0;  // errno of the first failure
-  Handle file_;    // its driver writes to error_ until it is closed, so it comes after it
+  Handle file_;    // its driver writes to error_ until it is closed, so it is declared after error_
 };
 
 }  // namespace rodimus::hdf5

@@ -14,14 +14,15 @@ std::mutex& mutex() {
   return *instance;
 }
 
-// The descriptions of the error stack, innermost first, until one says something.
+// Called for each entry of the error stack, innermost first; keeps the first description that is
+// not empty.
 herr_t take_reason(unsigned, const H5E_error2_t* error, void* reason) {
   auto& text = *static_cast<std::string*>(reason);
   if (text.empty() && error->desc != nullptr) text = error->desc;
   return 0;
 }
 
-// The drivers write "..., errno = 28, error message = '...', ..." into their description.
+// The drivers put "..., errno = 28, error message = '...', ..." into their descriptions.
 int errno_in(std::string_view reason) {
   constexpr std::string_view kKey = "errno = ";
   const size_t at = reason.find(kKey);
@@ -62,7 +63,8 @@ Handle open_attribute(hid_t object, const char* name) {
 }  // namespace
 
 Session::Session() : lock_(mutex()) {
-  // Per thread in a thread-safe build of the library, hence here and not once.
+  // This setting is per thread in a thread-safe build of the library, so it is set here and not
+  // once.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 

@@ -1,5 +1,5 @@
-// HDF5 with owners, errors as exceptions, and no dependence on file locks. The library may not be
-// thread-safe and prints its errors by itself: hold a Session around every use.
+// HDF5 with owning handles, errors as exceptions, and no dependence on file locks. The library may
+// not be thread-safe and prints errors on its own: hold a Session around every use.
 #pragma once
 
 #include <hdf5.h>
@@ -15,7 +15,7 @@
 
 namespace rodimus::hdf5 {
 
-// The one mutex of the process for HDF5, with the library's own error printing off.
+// Holds the process's HDF5 mutex and turns off the library's own error printing.
 class Session {
  public:
   Session();
@@ -62,8 +62,9 @@ class Handle {
   Close close_ = nullptr;
 };
 
-// Access properties of every file: format 1.10, whose metadata carries checksums, whatever library
-// writes; no file locks: they fail on NFS and Lustre, and a committed file is never written again.
+// Access properties of every file: format 1.10, whose metadata has checksums, whatever the
+// library's version; and no file locks, because they fail on NFS and Lustre, and a committed file
+// is never written again.
 Handle file_access();
 Handle open_file(const std::filesystem::path& path);
 Handle create_group(hid_t parent, const std::string& name);
@@ -72,14 +73,14 @@ Handle simple_space(std::span<const int64_t> shape);
 Handle dataset_properties();
 int64_t elements_of(hid_t dataset);
 
-// Scalar UTF-8 strings, h5py's native kind. A dataset, not an attribute, for texts that may exceed
-// the 64 KiB of an attribute.
+// Scalar UTF-8 strings, h5py's native kind. Stored as a dataset, because an attribute holds at most
+// 64 KiB.
 void write_text(hid_t parent, const std::string& name, const std::string& text);
 std::string read_text(hid_t parent, const std::string& name);
 
-// Attributes are opened in files that nobody has checked yet. Strings have a fixed length: then
-// they lie in the object header, whose checksum HDF5 checks, and not in the global heap, which has
-// none and crashes the library when it is damaged.
+// Attributes are read from files that nobody has checked yet. Strings have a fixed length, so they
+// are stored in the object header, whose checksum HDF5 verifies, and not in the global heap, which
+// has no checksum and crashes the library when damaged.
 void write_attribute(hid_t object, const char* name, int64_t value);
 void write_attribute(hid_t object, const char* name, const std::string& text);
 int64_t read_integer(hid_t object, const char* name);

@@ -60,7 +60,8 @@ void check_layout(const FlatLayout& layout) {
   int64_t end = 0;
   for (const TensorEntry& tensor : layout.tensors) {
     const std::string& name = tensor.name;
-    // '/' separates HDF5 groups, '%' is an escape in the source names of virtual datasets.
+    // '/' separates HDF5 groups, and '%' is an escape character in the source names of virtual
+    // datasets.
     if (name.empty() || name == "." || name.find_first_of(std::string_view("/%\0", 3)) != name.npos)
       fail("layout: '", name, "' cannot be the name of a tensor; '/' and '%' are reserved");
     if (!names.insert(name).second) fail("layout: tensor '", name, "' appears twice");

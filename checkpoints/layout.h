@@ -1,4 +1,4 @@
-// Arithmetic of flat buffers: which part of which tensor lies where.
+// Arithmetic on flat buffers: which part of which tensor lies where.
 #pragma once
 
 #include <cstdint>

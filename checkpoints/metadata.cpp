@@ -19,7 +19,7 @@ constexpr std::string_view kChecksumEnd = "\"\n}\n";
 constexpr size_t kHexDigits = 16;
 constexpr int64_t kMaxRanks = 1 << 20;
 
-// nlohmann's value access throws its own exceptions (absent key, other type): all become Error.
+// nlohmann's accessors throw their own exceptions (absent key, wrong type): all become Error.
 template <class Parse>
 auto translated(const char* what, Parse parse) {
   try {
@@ -29,7 +29,7 @@ auto translated(const char* what, Parse parse) {
   }
 }
 
-// Json's get<int64_t> converts 1.5 and 2^63 silently.
+// get<int64_t> silently converts 1.5 and 2^63.
 int64_t integer(const Json& json) {
   if (!json.is_number_integer()) fail("expected an integer, found ", json.type_name());
   if (json.is_number_unsigned()) return narrow<int64_t>(json.get<uint64_t>());

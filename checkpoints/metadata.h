@@ -1,6 +1,6 @@
 // The two descriptions in a checkpoint: metadata (a text inside checkpoint.h5: what is stored
-// where) and manifest.json (size and checksum of every file). Both parsers take any bytes and throw
-// nothing but Error.
+// where) and manifest.json (size and checksum of every file). Both parsers accept any bytes and
+// throw only Error.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,9 @@ inline constexpr const char* kVirtualFile = "checkpoint.h5";
 inline constexpr const char* kManifestFile = "manifest.json";
 std::string rank_file_name(int rank);  // rank_0007.h5
 
-// `state` without its two long texts, which are datasets of their own.
+// `state` comes without its two long texts, which are separate datasets.
 struct Metadata {
-  std::string id;  // 32 hexadecimal digits, random: equal in all files of one save
+  std::string id;  // 32 hexadecimal digits, random, the same in all files of one save
   TrainState state;
   std::vector<std::string> groups;
   FlatLayout layout;
@@ -40,8 +40,8 @@ struct Manifest {
   int world_size = 0;
   std::vector<ManifestFile> files;  // rank_0000.h5 ..., checkpoint.h5
 };
-// A JSON object whose last line is the XXH64 of all bytes before that line, so that no byte of the
-// manifest itself can change unnoticed.
+// A JSON object whose last line is the XXH64 of all bytes before that line, so that a change to any
+// byte of the manifest is noticed.
 std::string format_manifest(const Manifest& manifest);
 Manifest parse_manifest(std::string_view text);
 

@@ -19,7 +19,7 @@ struct Piece {
   int64_t flat_begin;
 };
 
-// The tensors (or parts) inside a range of the flat buffer, gaps left out.
+// The tensors (or parts of them) inside a range of the flat buffer, without gaps.
 std::vector<Piece> pieces_in(const FlatLayout& layout, Range range) {
   std::vector<Piece> pieces;
   for (const TensorEntry& tensor : layout.tensors) {
@@ -31,7 +31,8 @@ std::vector<Piece> pieces_in(const FlatLayout& layout, Range range) {
 
 void write_piece(hid_t group, const Piece& piece, const float* data) {
   const int64_t n = piece.elements.size();
-  // Equal chunks: the last one is stored whole, so a short one would waste up to a chunk.
+  // Chunks are equal because the last one is stored at full size: a short one would waste up to a
+  // chunk.
   const int64_t chunks = (n + kChunk - 1) / kChunk;
   const auto chunk = static_cast<hsize_t>((n + chunks - 1) / chunks);
   const hdf5::Handle properties = hdf5::dataset_properties();
@@ -62,7 +63,7 @@ void write_all(const std::filesystem::path& path, const Metadata& metadata, int 
     const hdf5::Handle group = hdf5::create_group(file.id(), array.group);
     for (const Piece& piece : pieces) {
       write_piece(group.id(), piece, array.data + (piece.flat_begin - begin));
-      file.check();  // a full disk is noticed now, not after gigabytes more
+      file.check();  // notices a full disk now, not gigabytes later
     }
   }
   file.close();

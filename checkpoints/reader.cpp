@@ -1,5 +1,5 @@
-// Reads a committed checkpoint from the rank files, not through the virtual datasets: those give
-// fill values for a missing file without a word.
+// Reads a committed checkpoint from the rank files, not through the virtual datasets: those
+// silently give fill values for a missing file.
 #include <algorithm>
 #include <unordered_map>
 
@@ -20,7 +20,8 @@ struct CheckpointReader::Impl {
   Manifest manifest;
   Metadata metadata;
   std::unordered_map<std::string, const TensorEntry*> by_name;
-  // The rank file that was read last: neighbours in the flat buffer share it. Used in a session.
+  // The rank file that was read last, kept open because neighbours in the flat buffer share it.
+  // Used within a session.
   int open_rank = -1;
   hdf5::Handle open_file;
 
@@ -50,7 +51,7 @@ CheckpointReader::Impl::Impl(const fs::path& step_folder) : folder(step_folder) 
     fail(manifest_path.string(), ": ", error.what());
   }
   check_presence();
-  // HDF5 gets to see checkpoint.h5 only when its bytes are those that were written.
+  // HDF5 opens checkpoint.h5 only after its checksum has been verified.
   check_sum(manifest.files.back());
   const fs::path virtual_path = folder / kVirtualFile;
   try {
@@ -97,7 +98,7 @@ void CheckpointReader::Impl::check_sum(const ManifestFile& file) const {
        hex64(file.sum.xxh64));
 }
 
-// Throws Error that names the first tensor of the rank which cannot be read, if there is one.
+// Throws Error naming the first tensor of the rank that cannot be read, if there is one.
 void CheckpointReader::Impl::name_damaged_tensor(int rank) {
   const Range range = metadata.ranges[static_cast<size_t>(rank)];
   std::vector<float> values;
@@ -185,7 +186,7 @@ std::vector<float> CheckpointReader::read_tensor(const std::string& group,
 }
 
 void CheckpointReader::verify() const {
-  // Afresh: files may have changed since this reader opened them.
+  // Opened again, because files may have changed since this reader opened them.
   Impl now(impl_->folder);
   for (const ManifestFile& file : now.manifest.files) {
     try {

@@ -1,4 +1,4 @@
-// Which checkpoints a run folder holds, which of them are sound, and which may go.
+// Which checkpoints a run folder holds, which of them are intact, and which may be deleted.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ constexpr size_t kDigits = 8;
 template <class Visit>
 void for_each_step_folder(const fs::path& run_folder, Visit visit) {
   std::error_code error;
-  // Collected first: visit() may remove or rename.
+  // Collected before any is visited, because visit() may remove or rename.
   std::vector<std::pair<fs::path, StepFolder>> found;
   for (auto entry = fs::directory_iterator(run_folder, error);
        !error && entry != fs::directory_iterator(); entry.increment(error)) {
@@ -40,7 +40,8 @@ void remove_folder(const fs::path& path) {
   if (error) fail_errno("cannot remove", path, error.value());
 }
 
-// A committed folder first loses its name: killed half-way, it must not look damaged but absent.
+// A committed folder is renamed first: if the removal is killed half-way, the checkpoint must look
+// absent, not damaged.
 void remove_committed(const fs::path& path, int64_t step) {
   const fs::path temporary = path.parent_path() / temporary_name(step, "removed");
   remove_folder(temporary);
@@ -66,7 +67,7 @@ std::optional<StepFolder> parse_step_folder(std::string_view name) {
   const size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
   int64_t step = 0;
   const auto parsed = std::from_chars(name.data(), name.data() + digits, step);
-  // More than eight digits only for steps that need them: one name per step.
+  // Only steps that need more than eight digits may have more: each step has exactly one name.
   if (digits < kDigits || (digits > kDigits && name[0] == '0') || parsed.ec != std::errc())
     return std::nullopt;
   const std::string_view suffix = name.substr(digits);
@@ -109,7 +110,7 @@ void prune_checkpoints(const fs::path& run_folder, int64_t keep_last, int64_t ke
   for_each_step_folder(run_folder, [&](const fs::path& path, StepFolder folder) {
     if (folder.kind == FolderKind::temporary) remove_folder(path);
     if (folder.kind != FolderKind::replaced) return;
-    // The replacement never got its name, or the old one was not removed in time.
+    // Either the replacement was never renamed, or the old folder was not removed in time.
     const fs::path committed = run_folder / step_folder_name(folder.step);
     std::error_code error;
     if (fs::exists(committed, error)) return remove_folder(path);

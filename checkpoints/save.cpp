@@ -1,4 +1,4 @@
-// The commit protocol. See save_checkpoint() for what it promises.
+// The commit protocol. See save_checkpoint() for its guarantees.
 #include "checkpoints/save.h"
 
 #include <fmt/format.h>
@@ -28,7 +28,7 @@ std::string random_id() {
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
 }
 
-// Every rank contributes `mine` and receives the values of all, rank after rank.
+// Every rank contributes `mine` and receives the values of all ranks, in rank order.
 std::vector<int64_t> gather(Communicator& communicator, std::span<const int64_t> mine) {
   const auto ranks = static_cast<size_t>(communicator.world_size());
   const auto rank = static_cast<size_t>(communicator.rank());
@@ -93,7 +93,8 @@ void CheckpointSave::Impl::prepare(Range owned, Communicator& communicator) {
     if (rank != 0) return;
     std::error_code error;
     fs::create_directories(run_folder, error);
-    // create_directories answers "not a directory" in one way, the next call in another: ask it.
+    // create_directories and create_directory report "not a directory" differently: use the
+    // latter's error.
     if (!error) temporary_made = fs::create_directory(temporary, error);
     if (error) fail_errno("cannot create", temporary, error.value());
   });
@@ -104,7 +105,7 @@ void CheckpointSave::Impl::prepare(Range owned, Communicator& communicator) {
   });
 }
 
-// On rank 0, when every rank has written: `sums` holds size and checksum of each file.
+// On rank 0, after every rank has written: `sums` holds the size and checksum of each file.
 void CheckpointSave::Impl::finish(const std::vector<int64_t>& sums) const {
   Manifest manifest{metadata.id, metadata.state.step, metadata.world_size(), {}};
   for (int r = 0; r < metadata.world_size(); ++r) {
@@ -120,7 +121,8 @@ void CheckpointSave::Impl::finish(const std::vector<int64_t>& sums) const {
   write_virtual_file(virtual_file, metadata);
   sync_path(virtual_file);
   manifest.files.push_back({kVirtualFile, sum_of_file(virtual_file)});
-  write_whole(temporary / kManifestFile, format_manifest(manifest));  // and the folder is flushed
+  write_whole(temporary / kManifestFile,
+              format_manifest(manifest));  // this also flushes the folder
 
   const CheckpointReader reader(temporary);
   if (reader.state().step != metadata.state.step ||
@@ -170,7 +172,7 @@ fs::path CheckpointSave::commit(Communicator& communicator) {
     });
   } catch (...) {
     impl_->discard();
-    communicator.barrier();  // so that the folder is gone when any rank reports the failure
+    communicator.barrier();  // the folder must be gone before any rank reports the failure
     throw;
   }
   impl_->temporary_made = false;

@@ -14,8 +14,7 @@ constexpr const char* kMetadata = "metadata";
 constexpr const char* kStateJson = "state_json";
 constexpr const char* kConfigToml = "config_toml";
 
-// Maps the box of the tensor, whose elements start at element `first` of the piece that `rank`
-// holds.
+// Maps a box of the tensor; its elements start at element `first` of the piece that `rank` holds.
 void map_box(hid_t properties, const std::string& source, const TensorEntry& tensor, int rank,
              int64_t piece_size, const Box& box, int64_t first) {
   const std::vector<hsize_t> start(box.start.begin(), box.start.end()),
@@ -62,7 +61,7 @@ void write_virtual_dataset(hid_t group, const std::string& group_name, const Ten
 void write_virtual_file(const std::filesystem::path& path, const Metadata& metadata) {
   const hdf5::Session session;
   hdf5::OutputFile file(path);
-  // Repeated from the metadata for people who look with h5dump or HDFView.
+  // Repeated from the metadata for people who use h5dump or HDFView.
   hdf5::write_attribute(file.id(), "format_version", kFormatVersion);
   hdf5::write_attribute(file.id(), "id", metadata.id);
   hdf5::write_attribute(file.id(), "step", metadata.state.step);

@@ -1,4 +1,4 @@
-// Decisions that all ranks must take alike, built from the collectives.
+// Decisions that must be the same on all ranks, built from the collectives.
 #include <exception>
 #include <optional>
 #include <vector>
@@ -62,7 +62,8 @@ void require_identical(Communicator& communicator, uint64_t hash, const std::str
   differs[static_cast<size_t>(communicator.rank())] = hash != hash_of_rank_0 ? 1 : 0;
   communicator.all_reduce_max(differs);
 
-  constexpr size_t kNamed = 8;  // of a thousand ranks with a stale file, a few names are enough
+  constexpr size_t kNamed =
+      8;  // even if a thousand ranks have a stale file, a few names are enough
   std::string ranks;
   size_t count = 0;
   for (size_t rank = 0; rank < differs.size(); ++rank) {

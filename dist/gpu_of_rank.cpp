@@ -1,4 +1,4 @@
-// Which GPU a rank computes on.
+// Which GPU a rank uses.
 #include "dist/communicator.h"
 #include "kernels/device.h"
 

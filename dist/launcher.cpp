@@ -1,4 +1,4 @@
-// What a launcher put into the environment of its processes.
+// Reads what a launcher put into the environment of its processes.
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -10,8 +10,8 @@
 namespace rodimus {
 namespace {
 
-// A count or a rank. Unset and empty are the same; anything else that is no number is not of a
-// launcher, and a guess would let ranks train alone and write the same files.
+// A count or a rank; unset and empty mean the same. Anything else that is not a number did not come
+// from a launcher, and guessing could let ranks train alone and write the same files.
 std::optional<int> number_from_environment(const char* name) {
   const char* const value = std::getenv(name);
   if (value == nullptr || *value == '\0') return {};
@@ -27,7 +27,7 @@ std::optional<int> number_from_environment(const char* name) {
 
 }  // namespace
 
-// Not SLURM_NTASKS: sbatch sets it for the script itself, where no launcher has run yet.
+// Not SLURM_NTASKS: sbatch sets it for the batch script too, where no launcher has run yet.
 int64_t ranks_by_launcher() {
   int ranks = 0;
   for (const char* name :

@@ -1,6 +1,7 @@
 // MPI on host memory. A sum is a reduce-scatter and an all-gather: rank r receives everyone's share
-// r, adds the shares in rank order, and sends the result to all. No arithmetic is left to MPI,
-// whose choice of algorithm (and so of order) depends on the library, the size and the count.
+// r, adds the shares in rank order, and sends the result to all. MPI does no arithmetic, because
+// its choice of algorithm (and so of order) depends on the library, the number of ranks and the
+// count.
 #include <mpi.h>
 
 #include <algorithm>
@@ -15,10 +16,10 @@
 namespace rodimus {
 namespace {
 
-// Sums go through in chunks, whose received shares take this much memory and stay in cache until
-// they are added; it also keeps the counts of MPI (int) small. Measured for 8M floats in shared
-// memory on 2 cores: 2 ranks 12 ms with 4 MiB, 24 ms with 16 MiB, 33 ms by MPI_Allreduce; 3 ranks
-// 37, 40 and 73 ms.
+// Sums are computed in chunks whose received shares take this much memory and stay in cache until
+// they are added; this also keeps MPI's int counts small. Measured for 8M floats in shared memory
+// on 2 cores: 2 ranks 12 ms with 4 MiB, 24 ms with 16 MiB, 33 ms by MPI_Allreduce; 3 ranks 37, 40
+// and 73 ms.
 constexpr int64_t kChunkBytes = 4 << 20;
 constexpr int64_t kBroadcastBytes = int64_t{1} << 30;
 
@@ -41,8 +42,8 @@ MPI_Datatype mpi_type<double>() {
   return MPI_DOUBLE;
 }
 
-// out[i] = ((shares_0[i] + shares_1[i]) + shares_2[i]) + ..., the shares lying one after another in
-// `shares`, except that rank `own` has its share in `out`.
+// out[i] = ((shares_0[i] + shares_1[i]) + shares_2[i]) + ..., where the shares lie one after
+// another in `shares`, except that the share of rank `own` is in `out`.
 template <class T>
 void sum_in_rank_order(T* out, const T* shares, int64_t n, int own, int world_size, int threads) {
   constexpr int64_t kBlock = 1024;  // out stays in L1 while all ranks are added to it
@@ -65,7 +66,7 @@ void sum_in_rank_order(T* out, const T* shares, int64_t n, int own, int world_si
   }
 }
 
-// MPI of this process, from MPI_Init to MPI_Finalize; its communicators hold it.
+// The process's MPI session, from MPI_Init to MPI_Finalize; its communicators keep it alive.
 class Session {
  public:
   Session(int* argc, char*** argv) {
@@ -93,7 +94,7 @@ class Session {
 
 class Mpi final : public Communicator {
  public:
-  // Takes `comm`.
+  // Takes ownership of `comm`.
   Mpi(std::shared_ptr<const Session> session, MPI_Comm comm)
       : session_(std::move(session)), comm_(comm) {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -178,7 +179,7 @@ class Mpi final : public Communicator {
   template <class T>
   void sum_chunk(T* x, int64_t n, int threads) {
     const auto ranks = static_cast<size_t>(world_size_);
-    // Shares in whole cache lines, the last ones may be short or empty.
+    // Shares are whole cache lines; the last ones may be short or empty.
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     const int64_t lines = (n + kLine - 1) / kLine;
     const int64_t share = (lines + world_size_ - 1) / world_size_ * kLine;
@@ -250,7 +251,7 @@ class Mpi final : public Communicator {
 
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv) {
   auto session = std::make_shared<const Session>(argc, argv);
-  // A communicator of our own: messages of other code in the process cannot mix with ours.
+  // A separate communicator, so that messages of other code in the process cannot mix with ours.
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
   auto world = std::make_unique<Mpi>(std::move(session), comm);

@@ -1,6 +1,6 @@
-// NCCL: sums over the GPUs of several ranks. It knows nothing of how processes start, so a
-// communicator of the host (MPI) carries its id to the ranks and does everything that is no sum in
-// GPU memory.
+// NCCL: sums over the GPUs of several ranks. NCCL knows nothing about how processes start, so a
+// host communicator (MPI) distributes its id to the ranks and does everything except sums in GPU
+// memory.
 #include <nccl.h>
 
 #include <algorithm>
@@ -44,9 +44,9 @@ Event make_event() {
 }
 
 // The sums of NVLink switches may differ from call to call (see make_nccl). NCCL reads its
-// environment once, so this comes before the first of its calls.
+// environment once, so this must run before the first NCCL call.
 void exclude_switches() {
-  constexpr int kKeep = 0;  // what the user has set
+  constexpr int kKeep = 0;  // the user's setting wins
   CHECK(setenv("NCCL_NVLS_ENABLE", "0", kKeep) == 0,
         "NCCL_NVLS_ENABLE=0 cannot be put into the environment: ", std::strerror(errno));
 }
@@ -58,7 +58,7 @@ class Nccl final : public Communicator {
     cudaDeviceProp properties{};
     together(control_, [&] {
       exclude_switches();
-      CUDA_CHECK(cudaSetDevice(device_));  // the one that NCCL takes
+      CUDA_CHECK(cudaSetDevice(device_));  // NCCL uses the current device
       CUDA_CHECK(cudaGetDeviceProperties(&properties, device_));
       stream_ = make_stream();
       before_ = make_event();
@@ -75,12 +75,12 @@ class Nccl final : public Communicator {
   }
 
   ~Nccl() override {
-    // A rank that leaves because of an error must not wait for the others, which are not coming.
+    // A rank that exits because of an error must not wait for the others, which may never arrive.
     bool orderly = !failed_ && std::uncaught_exceptions() == 0;
     try {
       if (orderly) wait_for_sums();
     } catch (const std::exception&) {
-      orderly = false;  // nobody asked for these sums any more
+      orderly = false;  // nobody needs these sums any more
     }
     if (orderly) {
       (void)ncclCommDestroy(comm_);
@@ -155,7 +155,7 @@ class Nccl final : public Communicator {
   }
   void finish(Cuda& gpu) { CUDA_CHECK(cudaStreamWaitEvent(gpu.stream, after_.get(), 0)); }
 
-  // Two ranks on one GPU may hang in NCCL instead of failing.
+  // With two ranks on one GPU, NCCL may hang instead of failing.
   void require_own_gpu(const cudaDeviceProp& properties) {
     using Id = std::array<int64_t, 2>;
     Id own;
@@ -188,8 +188,8 @@ class Nccl final : public Communicator {
          "the network to use");
   }
 
-  // The host waits here, and not inside the CUDA runtime, which would wait for ever for a sum whose
-  // other ranks are gone: NCCL notices in a thread of its own, and only says so when asked.
+  // The host waits here, not inside the CUDA runtime, which would wait forever for a sum whose
+  // other ranks are gone: NCCL notices this in its own thread and reports it only when asked.
   void wait_for_sums() {
     cudaError_t state;
     while ((state = cudaEventQuery(after_.get())) == cudaErrorNotReady) {
@@ -201,8 +201,8 @@ class Nccl final : public Communicator {
     CUDA_CHECK(state);
   }
 
-  // Ends sums that wait for other ranks. ncclCommAbort waits for their kernels to leave, and a GPU
-  // that answers no more must not keep this rank from ending the job: hence the limit.
+  // Ends sums that are waiting for other ranks. ncclCommAbort waits for their kernels to exit; the
+  // time limit keeps a GPU that no longer responds from stopping this rank from ending the job.
   void stop() {
     const ncclComm_t comm = std::exchange(comm_, nullptr);
     if (comm == nullptr) return;
@@ -215,11 +215,11 @@ class Nccl final : public Communicator {
     waiter.wait_for(std::chrono::seconds(10));
   }
 
-  std::unique_ptr<Communicator> own_control_;  // of a group that was split off
+  std::unique_ptr<Communicator> own_control_;  // only in a group made by split()
   Communicator& control_;
   int device_;
   Stream stream_;
-  Event before_, after_;  // the last sum: what it waits for, and its end
+  Event before_, after_;  // of the last sum: the work it waits for, and its completion
   ncclComm_t comm_ = nullptr;
   bool failed_ = false;
 };

@@ -1,4 +1,4 @@
-// The sums between GPUs of a build without the CUDA backend: none.
+// make_nccl in a build without the CUDA backend: throws.
 #include "dist/communicator.h"
 
 namespace rodimus {

@@ -20,7 +20,7 @@ class Single final : public Communicator {
     CHECK(root == 0, "broadcast: root = ", root, " in a run with 1 rank");
   }
   void barrier() override {}
-  // _Exit, not exit: a worker thread may still use what static destructors would take away.
+  // _Exit, not exit: a worker thread may still use objects that static destructors would destroy.
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
 
  private:
