@@ -8,7 +8,7 @@
 namespace rodimus {
 namespace {
 
-// The shard that item i of a running total belongs to; empty shards own nothing.
+// The shard that item i belongs to, given running totals per shard; empty shards own nothing.
 template <class T>
 size_t owner(const std::vector<T>& first, T i) {
   return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), i) - first.begin()) - 1;
@@ -103,7 +103,7 @@ void Dataset::read(const Piece& piece, int32_t* tokens, int32_t* starts) const {
   int64_t start = std::max(shard.document_begin(document), begin);
   int64_t next = shard.document_begin(document + 1);
   for (int64_t position = begin; position < begin + piece.predictions; ++position) {
-    while (position >= next) {  // more than once past empty documents
+    while (position >= next) {  // repeats only past empty documents
       start = next;
       next = shard.document_begin(++document + 1);
     }

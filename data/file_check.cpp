@@ -19,11 +19,11 @@ uint64_t FileCheck::advance(uint64_t most) {
   const uint64_t count = std::min(most, bytes() - read_);
   hash_.update(file_->bytes().subspan(read_, count));
   if (vocab_size_ > 0) {
-    // Whole tokens that end in this piece.
+    // The tokens that end within this piece.
     const auto first = shard_.token_at_byte(read_), end = shard_.token_at_byte(read_ + count);
     largest_ = std::max(largest_, shard_.require_tokens(first, end - first, vocab_size_));
   }
-  // What fails is never done().
+  // If this throws, the check never becomes done().
   if (read_ + count == bytes() && recorded_) require_digest(*file_, hash_.digest(), *recorded_);
   read_ += count;
   return count;

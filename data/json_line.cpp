@@ -11,7 +11,7 @@
 namespace rodimus {
 namespace {
 
-// The code unit of an escape "\uXXXX" at the start of `text`; -1: there is none.
+// The code unit of an escape "\uXXXX" at the start of `text`; -1 if there is none.
 int32_t escaped_unit(std::string_view text) {
   if (!text.starts_with("\\u") || text.size() < 6) return -1;
   uint32_t unit = 0;
@@ -22,7 +22,7 @@ int32_t escaped_unit(std::string_view text) {
 bool is_high(int32_t unit) { return unit >= 0xd800 && unit < 0xdc00; }
 bool is_low(int32_t unit) { return unit >= 0xdc00 && unit < 0xe000; }
 
-// Escapes of half a UTF-16 pair replaced by `with`.
+// `line` with escapes of unpaired UTF-16 surrogates replaced by `with`.
 std::string replace_unpaired(std::string_view line, std::string_view with) {
   std::string out;
   while (!line.empty()) {
@@ -57,12 +57,12 @@ JsonText text_of(const std::string& line, const std::string& field) {
 JsonText json_text(const std::string& line, const std::string& field) {
   JsonText result = text_of(line, field);
   if (result.problem.empty()) return result;
-  // Programs that cut texts between the halves of a UTF-16 pair write such escapes, which JSON
-  // allows and UTF-8 cannot hold.
+  // Programs that cut text inside a UTF-16 pair write such escapes; JSON allows them, but UTF-8
+  // cannot represent them.
   const std::string repaired = replace_unpaired(line, "\\ufffd");
   if (repaired == line) return result;
   result = text_of(repaired, field);
-  // In another field they are of no interest.
+  // In other fields they do not matter.
   if (result.problem.empty()) {
     result.unpaired_surrogate = result.text != text_of(replace_unpaired(line, ""), field).text;
   }

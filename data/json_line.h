@@ -7,8 +7,8 @@ namespace rodimus {
 
 struct JsonText {
   std::string text;
-  std::string problem = {};         // "is not JSON": the line has no text to give
-  bool unpaired_surrogate = false;  // the text has U+FFFD where the line has half of a character
+  std::string problem = {};         // e.g. "is not JSON": why the line yields no text
+  bool unpaired_surrogate = false;  // the text has U+FFFD in place of half a character
 };
 
 // `line`, valid UTF-8, must be a JSON object whose `field` is a string.

@@ -88,7 +88,7 @@ Batch Loader::load(uint64_t first_of_step, int64_t micro_batch) const {
 Batch Loader::next() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return !ready_.empty() || exception_; });
-  // Batches before the broken one are sound and come first.
+  // Batches before the broken one are valid and come first.
   if (ready_.empty()) std::rethrow_exception(exception_);
   Batch batch = std::move(ready_.front());
   ready_.pop_front();

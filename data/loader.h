@@ -1,7 +1,7 @@
-// Batches for one rank, prepared ahead by a thread. A step of all ranks together takes the next G
-// samples of the global order; rank r takes the r-th of world_size equal, contiguous parts and gets
-// it as micro-batches in ascending order. The whole state is one integer, the samples taken so far,
-// and a run can go on with another world size or micro-batch and still see the same steps.
+// Batches for one rank, prepared ahead by a thread. A step of all ranks takes the next G samples of
+// the global order; rank r takes the r-th of world_size equal, contiguous parts, as micro-batches
+// in ascending order. The whole state is one integer, the number of samples taken so far, and a run
+// can continue with another world size or micro-batch and still see the same steps.
 #pragma once
 
 #include <condition_variable>
@@ -30,7 +30,7 @@ struct LoaderConfig {
 struct Batch {
   int64_t B = 0, T = 0;
   std::vector<int32_t> inputs, targets;  // (B,T) each; targets[b,t] = inputs[b,t+1]
-  std::vector<int32_t> starts;           // (B,T), see Dataset::read(); empty unless asked for
+  std::vector<int32_t> starts;           // (B,T), see Dataset::read(); empty unless document_starts
   uint64_t first_sample = 0;             // global index of row 0; row b is first_sample + b
 };
 
@@ -42,14 +42,14 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // The next micro-batch; rethrows what went wrong in the thread. Not thread-safe.
+  // The next micro-batch; rethrows errors of the thread. Not thread-safe.
   Batch next();
 
   int64_t micro_batches_per_step() const { return micro_batches_; }
-  // The state: first sample of the first step not yet handed out completely, whatever is already
-  // prefetched. A step of which only a part was taken counts as not taken.
+  // The state: the first sample of the first step that has not been handed out completely,
+  // regardless of prefetching. A step that was only partly taken counts as not taken.
   uint64_t position() const { return position_; }
-  // Goes on at `sample`, a value of position(), also of a loader with another G.
+  // Continues at `sample`, a value of position(), possibly from a loader with another G.
   void seek(uint64_t sample);
 
  private:
@@ -65,7 +65,7 @@ class Loader {
 
   // Owned by the caller's thread.
   uint64_t position_ = 0;
-  int64_t taken_ = 0;  // micro-batches handed out of the step that begins there
+  int64_t taken_ = 0;  // micro-batches of the step at position_ that were handed out
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -20,7 +20,7 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
-  // When it was mapped: tells one state of a file from another, and one file from its copy.
+  // As of mapping: distinguishes versions of a file, and a file from its copy.
   int64_t mtime_ns() const { return mtime_ns_; }  // since 1970
   uint64_t inode() const { return inode_; }
 

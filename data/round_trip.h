@@ -1,4 +1,4 @@
-// What a tokenizer does to a text that it does not give back.
+// Describes how a tokenizer changes a text that it does not reproduce.
 #pragma once
 
 #include <string>
@@ -6,8 +6,8 @@
 
 namespace rodimus {
 
-// The first difference with a little text around, quoted as in JSON: '"a  b" becomes "a b"'. The
-// two differ.
+// The first difference, with a little context, quoted as in JSON: '"a b" becomes "a b"'. The two
+// texts must differ.
 std::string describe_change(std::string_view text, std::string_view decoded);
 
 }  // namespace rodimus

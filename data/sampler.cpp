@@ -17,7 +17,7 @@ uint64_t mix(uint64_t x) {
 }
 
 // Four rounds make a Feistel network a pseudo-random permutation (Luby, Rackoff 1988); the tiny
-// domains of small corpora want a few more.
+// domains of small corpora need a few more.
 constexpr uint64_t kRounds = 8;
 
 }  // namespace

@@ -17,7 +17,7 @@ bool present(const fs::path& path) {
 }
 
 fs::path with_suffix(const fs::path& prefix, const char* suffix) {
-  return prefix.native() + suffix;  // not replace_extension: a prefix may contain dots
+  return prefix.native() + suffix;  // not replace_extension(): a prefix may contain dots
 }
 
 // NAME for NAME.bin and NAME.idx.
@@ -27,7 +27,7 @@ fs::path prefix_of(const fs::path& path) {
   return path.parent_path() / path.stem();
 }
 
-// Largest token as an unsigned number (a negative int32 becomes huge): one vectorised pass.
+// The largest token as an unsigned number (a negative int32 becomes huge), in one vectorised pass.
 template <class T>
 uint32_t copy_and_max(const T* in, int64_t count, int32_t* out) {
   uint32_t largest = 0;
@@ -41,7 +41,7 @@ uint32_t copy_and_max(const T* in, int64_t count, int32_t* out) {
 template <class F>
 auto with_tokens(TokenType type, const std::byte* data, F&& f) {
   if (type == TokenType::u16) return f(reinterpret_cast<const uint16_t*>(data));
-  return f(reinterpret_cast<const uint32_t*>(data));  // int32: negative ones show as huge
+  return f(reinterpret_cast<const uint32_t*>(data));  // int32: negative values become huge
 }
 
 }  // namespace
@@ -178,7 +178,7 @@ void Shard::verify(int64_t vocab_size) const {
   if (info_) {
     require_digest(*idx_, xxh64(idx_->bytes()), info_->idx_xxh64);
     require_digest(bin_, xxh64(bin_.bytes()), info_->bin_xxh64);
-    require_vocab(vocab_size);  // the checksums prove that the tokens are those of the tokenizer
+    require_vocab(vocab_size);  // the checksums prove that the tokens are those the tokenizer wrote
     return;
   }
   if (vocab_size > 0) require_tokens(0, tokens_, vocab_size);

@@ -17,51 +17,56 @@ namespace rodimus {
 
 class Shard {
  public:
-  // path: the prefix NAME, NAME.idx or NAME.bin. llm.c files know no documents: with
+  // path: the prefix NAME, NAME.idx or NAME.bin. llm.c files do not record documents: with
   // `document_delimiter` a document starts at each such token, without it the file is one document
-  // (it is ignored for Megatron datasets). All structure is checked here; throws Error.
+  // (it is ignored for Megatron datasets). The constructor checks the whole structure; throws
+  // Error.
   explicit Shard(const std::filesystem::path& path, std::optional<int32_t> document_delimiter = {});
-  // The same without check_structure(), which must come before any question about documents:
-  // opening then costs the same for any size (unless llm.c documents are looked for).
+  // The same without check_structure(), which must be called before any function that deals with
+  // documents: opening then takes constant time (unless llm.c documents must be found).
   static Shard open_unchecked(const std::filesystem::path& path,
                               std::optional<int32_t> document_delimiter);
   void check_structure() const;
 
-  const std::filesystem::path& path() const { return bin_.path(); }  // of the tokens, for messages
+  const std::filesystem::path& path() const {
+    return bin_.path();
+  }  // path of the token file, for messages
   int64_t tokens() const { return tokens_; }
   int64_t documents() const;
   TokenType token_type() const { return type_; }
   const std::optional<ShardInfo>& info() const { return info_; }
 
-  // First token of document d; d = documents() gives tokens(). Documents may be empty.
+  // Position of the first token of document d; d = documents() gives tokens(). Documents may be
+  // empty.
   int64_t document_begin(int64_t d) const;
-  // The document that holds token `position`: the last one that begins at or before it. O(log n).
+  // The document that contains token `position`: the last one that begins at or before it. O(log
+  // n).
   int64_t document_at(int64_t position) const;
 
-  // Copies tokens [position, position + count). Throws Error naming file, position and token when
-  // one is not in [0, vocab_size).
+  // Copies tokens [position, position + count). Throws Error naming file, position and token if any
+  // is not in [0, vocab_size).
   void read(int64_t position, int64_t count, int64_t vocab_size, int32_t* out) const;
 
-  // The files as they were opened; no idx for llm.c shards.
+  // The open files; llm.c shards have no idx.
   const MappedFile& bin() const { return bin_; }
   const MappedFile* idx() const { return idx_ ? &*idx_ : nullptr; }
 
-  // Tokens that end in the first `bytes` bytes of the file of tokens.
+  // The number of tokens that end within the first `bytes` bytes of the token file.
   int64_t token_at_byte(uint64_t bytes) const;
-  // Throws Error on the first token of [position, position + count) that is outside; else the
-  // largest.
+  // The largest token of [position, position + count). Throws Error on the first one outside the
+  // vocabulary.
   int64_t require_tokens(int64_t position, int64_t count, int64_t vocab_size) const;
-  // Throws Error when the vocabulary that NAME.json tells is larger than the model's.
+  // Throws Error if the vocabulary recorded in NAME.json is larger than the model's.
   void require_vocab(int64_t vocab_size) const;
 
-  // Reads everything: checksums when a NAME.json is there, else every token against `vocab_size`
-  // (0: not checked). Throws Error on the first damage.
+  // Reads everything: compares checksums if there is a NAME.json, else checks every token against
+  // `vocab_size` (0: not checked). Throws Error on the first damage.
   void verify(int64_t vocab_size) const;
 
  private:
   struct Unchecked {};
   Shard(const std::filesystem::path& path, std::optional<int32_t> document_delimiter, Unchecked);
-  int64_t find_bad_token(int64_t position, int64_t count, int64_t vocab_size) const;  // -1: none
+  int64_t find_bad_token(int64_t position, int64_t count, int64_t vocab_size) const;  // -1 if none
   [[noreturn]] void fail_bad_token(int64_t position, int64_t vocab_size) const;
 
   MappedFile bin_;
@@ -74,11 +79,11 @@ class Shard {
   TokenType type_ = TokenType::u16;
 };
 
-// Throws Error unless the checksum that was computed of a file is the one in NAME.json.
+// Throws Error unless the checksum computed for a file equals the one in NAME.json.
 void require_digest(const MappedFile& file, uint64_t got, uint64_t expected);
 
-// What `path` stands for: a shard (as above), or all shards of a folder in the order of their
-// names. Throws Error when there is none, or when the folder mixes train and val.
+// The shards at `path`: one shard (as above), or all shards of a folder, ordered by name. Throws
+// Error when there is none, or when the folder mixes train and val.
 std::vector<std::filesystem::path> find_shards(const std::filesystem::path& path);
 
 }  // namespace rodimus

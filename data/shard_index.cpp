@@ -7,7 +7,7 @@
 namespace rodimus {
 namespace {
 
-// The packed header leaves every array misaligned, hence memcpy.
+// The packed header misaligns every array, hence memcpy.
 template <class T>
 T load(std::span<const std::byte> bytes, int64_t index = 0) {
   T value;
@@ -43,7 +43,7 @@ MegatronIndex MegatronIndex::parse_header(std::span<const std::byte> file, uint6
   }
   const auto sequences = load<uint64_t>(file.subspan(18));
   const auto ends = load<uint64_t>(file.subspan(26));
-  // Bounding both counts by the file size first keeps the sum below from overflowing.
+  // Bounding both counts by the file size first keeps the sum from overflowing.
   const bool countable = sequences <= file.size() && ends <= file.size();
   const uint64_t expected = kMegatronHeaderBytes + sequences * 12 + ends * 8;
   if (!countable || (expected != file.size() && expected + sequences != file.size())) {

@@ -1,5 +1,6 @@
-// The headers of the two token formats we read, as parsers over memory: nothing is trusted before
-// it is checked, so a truncated or damaged file is one clear Error and never a wild read.
+// Parsers for the headers of the two token formats we read. They work on memory and trust nothing
+// before it is checked, so a truncated or damaged file gives a clear Error and never an
+// out-of-bounds read.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,7 @@ inline int64_t token_bytes(TokenType type) { return type == TokenType::u16 ? 2 :
 inline constexpr char kMegatronMagic[9] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', '\0', '\0'};
 inline constexpr int64_t kMegatronHeaderBytes = 34;
 
-// Codes of Megatron's DType that hold tokens; its other codes are refused.
+// The codes of Megatron's DType that we accept for tokens.
 inline constexpr uint8_t kMegatronInt32 = 4, kMegatronUint16 = 8;
 
 // NAME.idx of a Megatron-LM indexed dataset, little-endian and packed:
@@ -26,11 +27,11 @@ inline constexpr uint8_t kMegatronInt32 = 4, kMegatronUint16 = 8;
 class MegatronIndex {
  public:
   // `file` must outlive the result; `bin_bytes` is the size of NAME.bin, which the sequences must
-  // fill exactly, one after the other; `name` goes into the errors. Throws Error.
+  // fill exactly, in order; `name` is used in errors. Throws Error.
   static MegatronIndex parse(std::span<const std::byte> file, uint64_t bin_bytes,
                              const std::string& name);
-  // The first of the two parts of parse(): the header, in no time. Documents must not be asked for
-  // before check(), the other part, which reads all of `file` and which several ranks may share.
+  // The first part of parse(): only the header, in constant time. Before documents are used, call
+  // check(), the second part, which reads all of `file` and which several ranks may share.
   static MegatronIndex parse_header(std::span<const std::byte> file, uint64_t bin_bytes,
                                     const std::string& name);
   void check(const std::string& name) const;
@@ -38,7 +39,7 @@ class MegatronIndex {
   TokenType token_type() const { return type_; }
   int64_t tokens() const { return tokens_; }
   int64_t documents() const { return documents_; }
-  // First token of document d in NAME.bin; d = documents() gives tokens().
+  // Position in NAME.bin of the first token of document d; d = documents() gives tokens().
   int64_t document_begin(int64_t d) const;
 
  private:
@@ -56,7 +57,7 @@ struct LlmcHeader {
   int64_t tokens;
 
   static bool has_magic(std::span<const std::byte> file);
-  // Only the header and the size of `file` are looked at. Throws Error.
+  // Checks only the header and the size of `file`. Throws Error.
   static LlmcHeader parse(std::span<const std::byte> file, const std::string& name);
 };
 

@@ -15,7 +15,7 @@ constexpr int kVersion = 1;
 constexpr const char* kFormat = "rodimus shard";
 constexpr const char* kChecksum = "xxh64";
 
-// Objects are sorted by key, so the dump of equal values is the same text.
+// Objects are sorted by key, so equal values dump to equal text.
 std::string checksum_of(nlohmann::json json) {
   json.erase(kChecksum);
   return hex64(xxh64(json.dump()));

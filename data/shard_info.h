@@ -1,5 +1,5 @@
-// NAME.json beside NAME.bin and NAME.idx: what the Megatron format has no room for, and the
-// checksums that reveal a flipped bit. Shards from elsewhere have none and are read all the same.
+// NAME.json, next to NAME.bin and NAME.idx: what the Megatron format has no room for, and the
+// checksums that reveal a flipped bit. It is optional: shards from elsewhere do not have it.
 #pragma once
 
 #include <cstdint>
@@ -16,21 +16,21 @@ struct ShardInfo {
   int32_t eos_id = -1;     // the token that ends each document; -1: none
   int64_t documents = 0;
   int64_t tokens = 0;
-  // Of the original text, as it was read (without a BOM, with U+FFFD for repaired bytes), never of
-  // what a normalising tokenizer made of it: turns nats per token into bits per byte.
+  // Size of the original text as it was read (without a BOM, with U+FFFD for repaired bytes), not
+  // after normalisation by a tokenizer. Converts nats per token to bits per byte.
   int64_t text_bytes = 0;
-  int64_t text_words = -1;  // its words as count_words() counts them; -1: unknown (older files)
-  // Whether every document decodes to its text; nothing: unknown (older files).
+  int64_t text_words = -1;  // words of the text, see count_words(); -1: unknown (older files)
+  // Whether every document decodes to its text; nullopt: unknown (older files).
   std::optional<bool> lossless = {};
   uint64_t bin_xxh64 = 0, idx_xxh64 = 0;
 
   bool operator==(const ShardInfo&) const = default;
 };
 
-// The text of the sidecar; it carries a checksum of itself.
+// The content of NAME.json, which includes a checksum of itself.
 std::string to_json(const ShardInfo& info);
 
-// Nothing when `file` does not exist. Throws Error when it is there but damaged.
+// nullopt when `file` does not exist. Throws Error when it is damaged.
 std::optional<ShardInfo> read_shard_info(const std::filesystem::path& file);
 
 }  // namespace rodimus

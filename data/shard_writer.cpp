@@ -86,8 +86,8 @@ void ShardWriter::close() {
 }
 
 void ShardWriter::publish() {
-  // The index goes away first and comes back last: a reader that is killed or started in between
-  // finds no shard rather than the halves of two.
+  // The old index is removed first and the new one appears last: if this is killed half-way, or a
+  // reader starts in between, there is no shard rather than a mixture of two.
   std::error_code ignored;
   std::filesystem::remove(prefix_.native() + ".idx", ignored);
   bin_.publish();

@@ -1,6 +1,6 @@
 // Writes NAME.bin, NAME.idx (Megatron-LM indexed dataset, one sequence per document) and NAME.json.
-// Constant memory; the files take their names only when all three are on the disk, so a reader
-// never meets half a shard.
+// Constant memory; the files get their names only when all three are on disk, so a reader never
+// sees half a shard.
 #pragma once
 
 #include <filesystem>
@@ -18,17 +18,18 @@ TokenType token_type_for(int64_t vocab_size);
 
 class ShardWriter {
  public:
-  // `info` needs tokenizer_hash, vocab_size and eos_id; the rest is counted here. Throws Error when
-  // the files cannot be created.
+  // `info` must have tokenizer_hash, vocab_size and eos_id; the rest is counted here. Throws Error
+  // when the files cannot be created.
   ShardWriter(std::filesystem::path prefix, ShardInfo info);
 
-  // tokens (at least one, each in [0, vocab_size)), and the size of the text they stand for. Where
-  // text_words (-1) or lossless is unknown for one document, it is for the shard.
+  // `tokens`: at least one, each in [0, vocab_size); text_bytes and text_words: the size of their
+  // text. If text_words (-1) or lossless is unknown for one document, it becomes unknown for the
+  // shard.
   void add_document(std::span<const int32_t> tokens, int64_t text_bytes, int64_t text_words = -1,
                     std::optional<bool> lossless = {});
 
-  // close() brings all bytes to the disk and throws Error when one did not get there; publish()
-  // then only renames. A shard of that name is replaced. At least one document.
+  // close() flushes everything to disk and throws Error if that fails; publish() then only renames,
+  // and replaces a shard of that name. There must be at least one document.
   void close();
   void publish();
   const ShardInfo& info() const { return info_; }

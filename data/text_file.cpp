@@ -24,7 +24,7 @@ using namespace std::string_view_literals;
 
 struct Compression {
   const char* name;
-  std::string_view suffix, magic;  // of file names, of the content
+  std::string_view suffix, magic;  // of the file name, of the content
 };
 // The magic of bzip2 is followed by a digit.
 constexpr std::array kCompressions = {
@@ -41,7 +41,7 @@ const Compression* compression_of_name(std::string_view name) {
 const Compression* compression_of_content(std::string_view head) {
   for (const Compression& c : kCompressions) {
     if (!head.starts_with(c.magic)) continue;
-    // "BZh" could begin a text: bzip2 has a digit and the digits of pi (or of its root) then.
+    // A text could begin with "BZh": in bzip2 a digit and the digits of pi (or of its root) follow.
     const std::string_view block = head.substr(std::min<size_t>(head.size(), 4));
     if (c.magic == "BZh"sv && !block.starts_with("1AY&SY"sv) &&
         !block.starts_with("\x17\x72\x45\x38\x50\x90"sv)) {
@@ -53,9 +53,9 @@ const Compression* compression_of_content(std::string_view head) {
 }
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-constexpr size_t kHeadBytes = 512;  // enough to know a tar archive
+constexpr size_t kHeadBytes = 512;  // enough to recognise a tar archive
 
-// Refuses what is no UTF-8 text, whatever --invalid-utf8 says: all of it would be wrong.
+// Rejects other formats whatever --invalid-utf8 says, because every byte would be wrong.
 void refuse_other_contents(const std::string& file, std::string_view head) {
   const bool utf32 = head.starts_with("\xff\xfe\0\0"sv) || head.starts_with("\0\0\xfe\xff"sv);
   if (utf32 || head.starts_with("\xff\xfe"sv) || head.starts_with("\xfe\xff"sv)) {
@@ -85,7 +85,7 @@ struct TextFile::Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // Of the file itself. -1: failed, see errno.
+  // Reads the file itself. -1: failed, see errno.
   ssize_t read_raw(char* to, size_t size) {
     if (raw_at < raw_head.size()) {
       const size_t count = std::min(size, raw_head.size() - raw_at);
@@ -100,7 +100,7 @@ struct TextFile::Stream {
     return got;
   }
 
-  // Of the text in it.
+  // Reads the decompressed text.
   size_t read_text(char* to, size_t size) {
     if (inflating) return read_gzip(to, size);
     if (archive == nullptr) {
@@ -124,7 +124,7 @@ struct TextFile::Stream {
     return got;
   }
 
-  // zlib, because libarchive (3.6) does not look at the checksums of gzip.
+  // Uses zlib because libarchive (3.6) does not verify gzip checksums.
   size_t read_gzip(char* to, size_t size) {
     gzip.next_out = reinterpret_cast<Bytef*>(to);
     gzip.avail_out = static_cast<uInt>(std::min<size_t>(size, UINT_MAX));
@@ -140,7 +140,7 @@ struct TextFile::Stream {
         gzip.avail_in = static_cast<uInt>(got);
         continue;
       }
-      // pigz, bgzip and `cat` write files of several members.
+      // Files written by pigz, bgzip or `cat` have several members.
       if (!std::exchange(member_open, true)) inflateReset(&gzip);
       const int result = inflate(&gzip, Z_NO_FLUSH);
       if (result == Z_STREAM_END) {
@@ -169,7 +169,7 @@ struct TextFile::Stream {
     archive_read_support_filter_bzip2(archive);
     if (archive_read_open(archive, this, nullptr, feed, nullptr) != ARCHIVE_OK)
       fail_to_decompress();
-    // A header that is cut short is passed on as if it were text.
+    // libarchive passes a truncated header on as if it were text.
     if (archive_filter_code(archive, 0) == ARCHIVE_FILTER_NONE) {
       fail(file, ": the ", kind->name, " header is damaged or cut short; fetch the file again");
     }
@@ -182,8 +182,8 @@ struct TextFile::Stream {
     }
   }
 
-  // libarchive takes what it does not know after the data for nothing: a damaged header in the
-  // middle of a file of several parts would hide the rest.
+  // libarchive ignores unknown bytes after the data, so a damaged header in the middle of a
+  // multi-part file would hide the rest.
   void finish() {
     ended = true;
     const uint64_t used = used_up();
@@ -210,14 +210,14 @@ struct TextFile::Stream {
 
   std::string file;
   int fd = -1;
-  std::string raw_head;  // read to see what it is, not used yet from raw_at on
+  std::string raw_head;  // read to detect the format; unused from raw_at on
   size_t raw_at = 0;
-  std::string head;  // the same of the text
+  std::string head;  // the same for the text
   size_t head_at = 0, mark_bytes = 0;
   const Compression* kind = nullptr;
   z_stream gzip = {};
   bool inflating = false, member_open = true;
-  struct archive* archive = nullptr;  // of all other compressions
+  struct archive* archive = nullptr;  // for all other compressions
   std::vector<char> input;
   uint64_t fed = 0;
   bool ended = false;

@@ -11,20 +11,20 @@ namespace rodimus {
 
 class TextFile {
  public:
-  // "-": standard input. Throws Error when the file cannot be opened, or is no text that we read:
-  // UTF-16, Parquet, an archive of files, a name that promises another content.
+  // "-": standard input. Throws Error when the file cannot be opened or is not readable text:
+  // UTF-16, Parquet, an archive, or content that does not match the file name.
   explicit TextFile(const std::string& name);
   ~TextFile();
   TextFile(const TextFile&) = delete;
   TextFile& operator=(const TextFile&) = delete;
 
-  // Up to `size` bytes; 0 at the end only. Throws Error on a file that is damaged or cut short:
-  // compressed text that ends early is never taken for all of it.
+  // Reads up to `size` bytes; returns 0 only at the end. Throws Error on a damaged or truncated
+  // file: compressed text that ends early is never taken for the whole.
   size_t read(char* to, size_t size);
 
   bool compressed() const;
-  size_t mark_bytes() const;         // of the BOM that was left out: 0 or 3
-  uint64_t compressed_read() const;  // bytes of the compressed file that are used up
+  size_t mark_bytes() const;         // of the BOM that was skipped: 0 or 3
+  uint64_t compressed_read() const;  // bytes of the compressed file consumed so far
 
  private:
   struct Stream;
@@ -35,7 +35,7 @@ class TextFile {
 std::string without_compression(const std::string& name);
 bool named_as_compressed(const std::string& name);
 
-// What to tell somebody who has Parquet files.
+// Advice for users who have Parquet files.
 std::string parquet_advice(const std::string& file);
 
 }  // namespace rodimus

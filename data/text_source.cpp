@@ -57,7 +57,7 @@ std::vector<std::string> list_folder(const fs::path& folder,
 
 }  // namespace
 
-// Cuts a file or pipe into the texts between separators.
+// Splits a file or pipe into the texts between separators.
 class TextSource::Splitter {
  public:
   Splitter(const std::string& file, std::string separator)
@@ -76,7 +76,7 @@ class TextSource::Splitter {
         begin_ = std::min(end + separator_.size(), buffer_.size());
         return true;
       }
-      // A separator may straddle what is read next.
+      // A separator may straddle the end of the buffer.
       searched = std::max(begin_, buffer_.size() - std::min(buffer_.size(), separator_.size()));
       buffer_offset_ += begin_;
       searched -= begin_;
@@ -84,7 +84,7 @@ class TextSource::Splitter {
       fill();
     }
   }
-  // Of the file as it lies on the disk.
+  // Of the file on disk, compressed or not.
   uint64_t bytes_read() const {
     return file_.compressed() ? file_.compressed_read() : buffer_offset_ + begin_;
   }
@@ -165,7 +165,7 @@ std::string TextSource::place(const Piece& piece) const {
                     : concat(file(), ", document at byte ", piece.offset);
 }
 
-// The next piece of the current file, or of the first later one that has any.
+// The next piece of the current file, or of the next one that is not exhausted.
 bool TextSource::next_raw(Piece& piece) {
   for (; current_ < files_.size(); ++current_) {
     const uint64_t before = splitter_ ? splitter_->bytes_read() : 0;
@@ -180,7 +180,7 @@ bool TextSource::next_raw(Piece& piece) {
   return false;
 }
 
-// What the configuration says to a text that is not UTF-8: whether to repair it, or to drop it.
+// Applies the configuration to a text that is not UTF-8: whether to keep it (repaired) or drop it.
 bool TextSource::keep_invalid(const Piece& piece, const std::string& what) {
   if (config_.invalid_utf8 == InvalidUtf8::error) {
     fail(what, "; convert the file, or choose --invalid-utf8 skip (drop the document) or replace");
@@ -191,7 +191,7 @@ bool TextSource::keep_invalid(const Piece& piece, const std::string& what) {
   return replace;
 }
 
-// Puts the text of the line in its place; false: the line is left out.
+// Replaces a JSON line by its text; false: the line is skipped.
 bool TextSource::take_json(Piece& piece) {
   JsonText json = json_text(piece.text, config_.json_field);
   if (!json.problem.empty()) {

@@ -1,6 +1,6 @@
-// Documents out of files: plain text, JSONL, both compressed or not, folders of them, or standard
-// input. Documents come in a fixed order (arguments in order, folders sorted by path), one at a
-// time. Memory: the largest document, not the largest file, when a separator is given.
+// Reads documents from files (plain text or JSONL, compressed or not), folders of files, or
+// standard input. Documents come in a fixed order (arguments in order, folders sorted by path), one
+// at a time. Memory: the largest document, not the largest file, when a separator is given.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,20 @@
 
 namespace rodimus {
 
-// Stop, drop the document, or put U+FFFD. In JSON an escape of half a UTF-16 pair counts too.
+// Stop, drop the document, or insert U+FFFD. In JSON, an escape of half a UTF-16 pair counts as
+// invalid too.
 enum class InvalidUtf8 { error, skip, replace };
-// JSON lines without a text: stop, or leave them out.
+// JSON lines without a text: stop, or skip them.
 enum class BadLines { error, skip };
 
 struct TextSourceConfig {
   std::vector<std::string> inputs;  // files, folders (searched recursively), or "-": standard input
-  // Files of a folder whose name ends in one of these, or in one and .gz, .zst, .xz or .bz2; a file
-  // named as an input is always read.
+  // In folders, only files with these endings are read (also followed by .gz, .zst, .xz or .bz2); a
+  // file that is itself an input is always read.
   std::vector<std::string> extensions = {".txt", ".md", ".rst", ".jsonl"};
-  // Files that end in .jsonl (.jsonl.gz, ...) hold one JSON object a line, whose string
+  // Files that end in .jsonl (.jsonl.gz, ...) hold one JSON object per line, whose string
   // `json_field` is a document.
-  bool jsonl = false;  // so do all others, standard input too
+  bool jsonl = false;  // treat all other files, and standard input, as JSONL too
   std::string json_field = "text";
   // Text files are cut into documents at each occurrence; empty: a file is one document.
   std::string separator = {};
@@ -32,7 +33,7 @@ struct TextSourceConfig {
   BadLines bad_lines = BadLines::error;
 };
 
-// How often something happened, and where first.
+// How often something happened, and the first places.
 struct Places {
   uint64_t count = 0;
   std::vector<std::string> first = {};  // "file:line", at most kMost of them
@@ -49,25 +50,25 @@ struct Document {
 
 class TextSource {
  public:
-  // Lists the files. Throws Error when an input is missing or a folder has no matching file. What
-  // they hold shows when they are read.
+  // Lists the files. Throws Error when an input is missing or a folder has no matching file.
+  // Contents are not checked until they are read.
   explicit TextSource(TextSourceConfig config);
   ~TextSource();
 
-  // False at the end. Empty documents are passed over. Throws Error, naming file and byte, on
-  // invalid UTF-8 or JSON (unless the configuration says otherwise) and on damaged files.
+  // False at the end. Empty documents are skipped. Throws Error, naming file and byte, on invalid
+  // UTF-8 or JSON (unless the configuration says otherwise) and on damaged files.
   bool next(Document& document);
 
   uint64_t files() const { return files_.size(); }
-  // Of all files, compressed as they are; 0 with standard input.
+  // Size of all files on disk; 0 with standard input.
   uint64_t total_bytes() const { return total_bytes_; }
   uint64_t bytes_read() const { return bytes_read_; }
-  // Bytes of all files when unpacked, about: as if all compressed ones were like the beginning of
-  // the first.
+  // Estimated size of all files when decompressed, extrapolated from the beginning of the first
+  // compressed one.
   double unpacked_bytes() const;
   uint64_t skipped() const { return skipped_; }    // documents dropped for invalid UTF-8
   uint64_t replaced() const { return replaced_; }  // documents that were repaired
-  const Places& invalid_utf8() const { return invalid_utf8_; }  // of both
+  const Places& invalid_utf8() const { return invalid_utf8_; }  // both skipped and replaced
   const Places& bad_lines() const { return bad_lines_; }
 
  private:

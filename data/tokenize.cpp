@@ -57,7 +57,7 @@ void prepare_folder(const TokenizeOptions& options) {
   for (const char* name : {"train.bin", "train.idx", "val.bin", "val.idx", "tokenizer.model"}) {
     const fs::path file = options.out / name;
     if (options.force || !fs::exists(file, error)) continue;
-    // The tokenizer of the folder may be the one that is asked for.
+    // The tokenizer in the output folder may be the one to use.
     if (file.filename() == "tokenizer.model" && fs::equivalent(file, options.tokenizer, error)) {
       continue;
     }
@@ -65,8 +65,8 @@ void prepare_folder(const TokenizeOptions& options) {
   }
 }
 
-// The end of the line that begins at `begin`, or of a part of it where it is very long: a text may
-// be one line, and a sample of it must not be all or nothing.
+// The end of the line that begins at `begin`, or of a part of it if it is very long: a text may be
+// a single line, and sampling must not take all or nothing.
 size_t sampled_end(const std::string& text, size_t begin) {
   constexpr size_t kMostBytes = size_t{16} << 10;
   size_t end = std::min(text.find('\n', begin), text.size());
@@ -76,7 +76,7 @@ size_t sampled_end(const std::string& text, size_t begin) {
   return end;
 }
 
-// What the options told to leave out, for the message that nothing is left.
+// What the options excluded, for the error message when nothing is left.
 std::string left_out(const TextSource& source) {
   std::string text;
   if (source.bad_lines().count > 0) {
@@ -90,7 +90,7 @@ std::string left_out(const TextSource& source) {
   return text;
 }
 
-// Trains on about training_bytes of text: lines drawn evenly over the documents outside val.
+// Trains on about training_bytes of text: lines drawn evenly from the documents outside val.
 Tokenizer train_tokenizer(const TokenizeOptions& options) {
   TextSource source(options.source);
   const double share =
@@ -98,7 +98,8 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
   ValidationSplit split(source, options.val_fraction, options.seed);
   Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
   Document document;
-  size_t begin = std::string::npos;  // of the next line of `document`; npos: take the next document
+  size_t begin =
+      std::string::npos;  // start of the next line of `document`; npos: read the next document
   uint64_t line_number = 0;
   const auto next_line = [&](std::string& line) {
     do {
@@ -130,7 +131,7 @@ struct Encoded {
   bool lossless = true;  // tokens decode to the text
 };
 
-// Encodes documents with a thread per cache; a thread takes the next document when it is free.
+// Encodes documents with one thread per cache; each free thread takes the next document.
 void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool append_eos,
                 std::vector<WordCache>& caches) {
   std::atomic<size_t> next{0};
@@ -153,14 +154,14 @@ void encode_all(const Tokenizer& tokenizer, std::vector<Encoded>& round, bool ap
     std::vector<std::jthread> pool;
     try {
       for (size_t t = 1; t < caches.size(); ++t) pool.emplace_back(work, &caches[t]);
-    } catch (const std::system_error&) {  // no more threads to be had: those that run do the work
+    } catch (const std::system_error&) {  // no more threads available: the running ones do the work
     }
     work(&caches[0]);
   }
   if (exception) std::rethrow_exception(exception);
 }
 
-// Text encoded between two writes: enough to keep all threads busy, little enough to hold.
+// Text encoded between two writes: enough to keep all threads busy, small enough to keep in memory.
 constexpr size_t kRoundBytesPerThread = size_t{4} << 20;
 
 }  // namespace
@@ -171,7 +172,7 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   std::vector<WordCache> caches(static_cast<size_t>(options.threads));
 
   TokenizeResult result;
-  TextSource source(options.source);  // before the training: a wrong input shows at once
+  TextSource source(options.source);  // before training, so that a wrong input fails at once
   const auto training_begin = Clock::now();
   const Tokenizer tokenizer =
       options.tokenizer.empty() ? train_tokenizer(options) : Tokenizer::load(options.tokenizer);
@@ -238,12 +239,12 @@ TokenizeResult tokenize(const TokenizeOptions& options) {
   model.close();
   train.close();
   if (val) val->close();
-  // Everything is on the disk; what follows are renames.
+  // Everything is on disk; only renames follow.
   model.publish();
   train.publish();
   if (val) {
     val->publish();
-  } else {  // a val of an earlier run belongs to another tokenizer
+  } else {  // a val from an earlier run belongs to another tokenizer
     for (const char* name : {"val.idx", "val.bin", "val.json"}) fs::remove(options.out / name);
   }
   result.train = train.info();

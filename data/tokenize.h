@@ -1,6 +1,6 @@
 // `rodimus tokenize` without its command line: texts -> (trained tokenizer) -> train and val
-// shards. OUT/tokenizer.model, OUT/train.{bin,idx,json}, OUT/val.{bin,idx,json}. The files depend
-// on the texts and the options, not on the number of threads.
+// shards. OUT/tokenizer.model, OUT/train.{bin,idx,json}, OUT/val.{bin,idx,json}. The output depends
+// only on the texts and options, not on the number of threads.
 #pragma once
 
 #include <filesystem>
@@ -21,9 +21,10 @@ struct TokenizeOptions {
   std::filesystem::path out;        // a folder; created when missing
   std::filesystem::path tokenizer;  // an existing model; empty: train one
   TokenizerTraining training;
-  int64_t training_bytes = int64_t{16} << 20;  // text the tokenizer is trained on, about
-  // Of the documents, chosen by (seed, document index), or the end of the last one where that
-  // leaves train or val empty. 0: no val.
+  int64_t training_bytes = int64_t{16}
+                           << 20;  // amount of text to train the tokenizer on, approximately
+  // Fraction of the documents, chosen by (seed, document index), or the end of the last document if
+  // that would leave train or val empty. 0: no val.
   double val_fraction = 0.01;
   uint64_t seed = 0;
   bool append_eos = true;  // after each document
@@ -36,16 +37,17 @@ struct TokenizeResult {
   ShardInfo train, val;  // val.documents == 0: none was written
   int64_t vocab_size = 0;
   std::string tokenizer_hash;
-  uint64_t skipped_documents = 0, repaired_documents = 0;  // both for invalid UTF-8
+  uint64_t skipped_documents = 0, repaired_documents = 0;  // both because of invalid UTF-8
   Places invalid_utf8, bad_lines;
   std::optional<ValidationCut> cut;
-  // Documents that do not decode to their text, and the first change of the first of them.
+  // The number of documents that do not decode to their text, and the first change in the first of
+  // them.
   uint64_t changed_documents = 0;
   std::string change = {};
   double training_seconds = 0, encoding_seconds = 0;
 };
 
-// Throws Error; nothing then has appeared in OUT under its final name.
+// If it throws Error, nothing has appeared in OUT under its final name.
 TokenizeResult tokenize(const TokenizeOptions& options);
 
 }  // namespace rodimus

@@ -15,9 +15,9 @@
 namespace rodimus {
 namespace {
 
-// SentencePiece writes a space as this character (U+2581), so the character itself needs care.
+// SentencePiece represents a space by this character (U+2581), so the character itself needs care.
 constexpr std::string_view kMeta = "\xe2\x96\x81";
-// Longer words are rare; caching them would cost memory for nothing.
+// Longer words are rare; caching them would waste memory.
 constexpr size_t kMaxCachedBytes = 48;
 constexpr size_t kMaxCachedWords = size_t{1} << 17;
 
@@ -30,7 +30,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
   return out.append(text);
 }
 
-// Whether a token reaches over a place where first_word() cuts.
+// Whether a token spans a place where first_word() cuts.
 bool crosses_words(std::string_view bytes) {
   if (bytes.find('\n') != std::string_view::npos) return bytes != "\n";
   const size_t word = bytes.find_first_not_of(' ');
@@ -52,10 +52,10 @@ struct Tokenizer::Model {
   sentencepiece::SentencePieceProcessor processor;
   std::string serialized, hash;
   std::vector<std::string> bytes;       // what each id decodes to
-  std::array<int32_t, 256> byte_ids{};  // of the byte-fallback tokens
+  std::array<int32_t, 256> byte_ids{};  // ids of the byte-fallback tokens
   bool leading_space = false;           // the model puts a space before the text
-  // No token crosses a word and every character can be bytes: words can be encoded one by one, with
-  // the same result as all at once.
+  // True if no token crosses a word boundary and every character can fall back to bytes: encoding
+  // word by word then gives the same result as encoding the whole text.
   bool by_words = false;
 
   void append(std::string_view text, std::vector<int32_t>& ids) const {
@@ -173,7 +173,7 @@ std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
 
 std::string StreamDecoder::push(int32_t id) {
   pending_ += tokenizer_.bytes_of(id);
-  // Only the last character can be unfinished, and it has at most three bytes by then.
+  // Only the last character can be incomplete, with at most three bytes.
   size_t complete = pending_.size();
   for (size_t back = 1; back <= std::min<size_t>(3, pending_.size()); ++back) {
     if (utf8_length(std::string_view(pending_).substr(pending_.size() - back)) == kIncomplete) {

@@ -1,5 +1,5 @@
-// SentencePiece tokenizer. Models trained here lose nothing: no normalisation, no added or removed
-// spaces, newline is a token of its own and whatever is not in the vocabulary falls back to bytes,
+// SentencePiece tokenizer. Models trained here are lossless: no normalisation, no added or removed
+// spaces, newline is a separate token, and whatever is not in the vocabulary falls back to bytes,
 // so decode(encode(text)) == text for every valid UTF-8 text.
 #pragma once
 
@@ -14,22 +14,24 @@
 
 namespace rodimus {
 
-// What `tokenize` takes; 256 byte tokens, 2 special ones and the newline are always inside.
+// The smallest vocabulary that `tokenize` accepts; it always includes 256 byte tokens, 2 special
+// ones and the newline.
 inline constexpr int64_t kLeastVocabulary = 300;
 
 struct TokenizerTraining {
-  int64_t vocab_size = 8192;                   // with 2 special and 256 byte tokens inside
-  std::string model_type = "bpe";              // or "unigram"
-  double character_coverage = 0.9995;          // characters rarer than this stay bytes
-  std::vector<std::string> user_symbols = {};  // always one token each, as "<|user|>"
+  int64_t vocab_size = 8192;           // includes the 2 special and 256 byte tokens
+  std::string model_type = "bpe";      // or "unigram"
+  double character_coverage = 0.9995;  // fraction of characters covered; rarer ones become bytes
+  std::vector<std::string> user_symbols = {};  // always one token each, e.g. "<|user|>"
 };
 
-// The tokens of words met before. Text repeats its words, so this makes encoding several times
-// faster. One per thread, for one tokenizer; at most some tens of MB.
+// Caches the tokens of words. Text repeats its words, so this makes encoding several times faster.
+// Use one per thread and tokenizer; it grows to a few tens of MB at most.
 class WordCache {
  public:
-  const std::vector<int32_t>* find(std::string_view word) const;  // null: not there
-  void insert(std::string_view word, std::vector<int32_t> ids);   // nothing when full or too long
+  const std::vector<int32_t>* find(std::string_view word) const;  // null if absent
+  void insert(std::string_view word,
+              std::vector<int32_t> ids);  // does nothing when full or if the word is too long
 
  private:
   struct Hash {
@@ -41,7 +43,7 @@ class WordCache {
 
 class Tokenizer {
  public:
-  // Throws Error when the file is missing or no SentencePiece model. Any model is accepted; one
+  // Throws Error when the file is missing or not a SentencePiece model. Any model is accepted; one
   // that normalises or adds a leading space does not round-trip.
   static Tokenizer load(const std::filesystem::path& file);
   static Tokenizer from_model(std::string serialized);
@@ -61,12 +63,12 @@ class Tokenizer {
   const std::string& model() const;  // the serialized model, as in the file
   const std::string& hash() const;   // XXH64 of it, 16 hexadecimal digits
 
-  // No EOS is added, and none is read from the text. Invalid UTF-8 becomes U+FFFD. Thread-safe when
+  // Adds no EOS and recognises none in the text. Invalid UTF-8 becomes U+FFFD. Thread-safe when
   // each thread has its own cache; a cache changes the speed, not the result.
   std::vector<int32_t> encode(std::string_view text, WordCache* cache = nullptr) const;
-  // Control tokens (EOS) decode to nothing. Throws Error on an id outside the vocabulary.
+  // Control tokens (EOS) decode to "". Throws Error on an id outside the vocabulary.
   std::string decode(const std::vector<int32_t>& ids) const;
-  // The bytes one token stands for, with no regard to its neighbours; may be a part of a character.
+  // The bytes of one token on its own; may be part of a character.
   const std::string& bytes_of(int32_t id) const;
 
  private:
@@ -76,12 +78,12 @@ class Tokenizer {
 };
 
 // Decodes a growing sequence token by token, for text that is shown while it is generated: a
-// character is returned when all its bytes are there, bytes that form none as U+FFFD.
+// character is returned once all its bytes have arrived, and invalid bytes become U+FFFD.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
   std::string push(int32_t id);
-  std::string finish();  // what is left of an unfinished character
+  std::string finish();  // the rest of an incomplete character
 
  private:
   const Tokenizer& tokenizer_;

@@ -1,4 +1,5 @@
-// Tokenizer::train: SentencePiece's trainer, fed so that no character of the text is lost on it.
+// Tokenizer::train: feeds SentencePiece's trainer in such a way that it ignores no character of the
+// text.
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
@@ -15,13 +16,14 @@ namespace {
 
 // SentencePiece skips training lines longer than this; we cut them instead.
 constexpr size_t kMaxLineBytes = 4096;
-// How SentencePiece writes a space. In the text itself it is no space, and becomes bytes.
+// SentencePiece's symbol for a space. In the text itself it is an ordinary character and becomes
+// bytes.
 constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
-// SentencePiece skips every line that holds this character (U+2585), which it uses itself.
+// SentencePiece skips every line that contains this character (U+2585), which it uses internally.
 constexpr std::string_view kUnknownMark = "\xe2\x96\x85";
 
-// Feeds lines to the trainer, in parts: long ones are cut between characters, and all are cut at
-// characters that mean something else to SentencePiece than to us.
+// Feeds lines to the trainer in parts: long lines are cut between characters, and all lines are cut
+// at characters that have a special meaning in SentencePiece.
 class LineIterator : public sentencepiece::SentenceIterator {
  public:
   explicit LineIterator(const std::function<bool(std::string&)>& next_line)
@@ -29,14 +31,14 @@ class LineIterator : public sentencepiece::SentenceIterator {
     Next();
     empty_ = last_given_;
   }
-  bool empty() const { return empty_; }  // no line with text came
+  bool empty() const { return empty_; }  // no line contained text
   bool done() const override { return done_; }
   void Next() override {
     do {
       while (offset_ >= line_.size()) {
         offset_ = 0;
         if (!next_line_(line_)) {
-          // A required character that never occurs ends the trainer's process: here is one space.
+          // The trainer aborts the process if a required character never occurs: give it one space.
           done_ = std::exchange(last_given_, true);
           line_.clear();
           part_.assign(1, ' ');
@@ -61,7 +63,7 @@ class LineIterator : public sentencepiece::SentenceIterator {
   bool last_given_ = false, done_ = false, empty_ = false;
 };
 
-// The integer that follows `label` in `text`; 0: none does.
+// The integer that follows `label` in `text`; 0 if there is none.
 int64_t number_after(std::string_view text, std::string_view label) {
   const size_t at = text.find(label);
   int64_t number = 0;
@@ -72,7 +74,7 @@ int64_t number_after(std::string_view text, std::string_view label) {
   return number;
 }
 
-// What to do about a refusal of SentencePiece, by its cause; empty: it is none that we know.
+// What to do about an error of SentencePiece, by its cause; "" if the cause is unknown.
 std::string advice(const TokenizerTraining& options, std::string_view refusal) {
   if (refusal.find("smaller than required_chars") != std::string_view::npos) {
     return concat("the characters of the text, 256 byte tokens and the special ones need ",
@@ -108,14 +110,14 @@ Tokenizer Tokenizer::train(const TokenizerTraining& options,
     fail("no text to train the tokenizer on: nothing but empty lines, or all set aside for val");
   }
   std::string serialized;
-  // num_threads is written into the model and decides how unigram sums: a constant, so that the
-  // model depends on the text alone.
+  // num_threads is written into the model and affects unigram's sums: a constant makes the model
+  // depend on the text alone.
   const auto status = sentencepiece::SentencePieceTrainer::Train(
       {{"vocab_size", std::to_string(options.vocab_size)},
        {"model_type", options.model_type},
        {"character_coverage", std::to_string(options.character_coverage)},
-       // Without a piece of its own a space would become the bytes of U+2581. Every other
-       // character, the tab too, has its bytes.
+       // Without its own piece, a space would become the bytes of U+2581. Every other character,
+       // even the tab, can fall back to bytes.
        {"required_chars", std::string(kSpaceMark)},
        {"user_defined_symbols", symbols},
        {"byte_fallback", "true"},

@@ -11,8 +11,8 @@ size_t utf8_length(std::string_view text) {
   if (lead < 0x80) return 1;
   if (lead < 0xc2 || lead > 0xf4) return 0;
   const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  // The second byte of some leads has a narrower range: it excludes overlong forms, surrogates and
-  // values above U+10FFFF.
+  // After some lead bytes the second byte has a narrower range, which excludes overlong forms,
+  // surrogates and values above U+10FFFF.
   const uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
   const uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
   for (size_t i = 1; i < length; ++i) {
@@ -25,7 +25,7 @@ size_t utf8_length(std::string_view text) {
 size_t find_invalid_utf8(std::string_view text) {
   size_t i = 0;
   while (i < text.size()) {
-    // Eight ASCII bytes at a time: most text is.
+    // Eight ASCII bytes at a time, because most text is ASCII.
     uint64_t word;
     if (i + sizeof word <= text.size()) {
       std::memcpy(&word, text.data() + i, sizeof word);
@@ -43,7 +43,7 @@ size_t find_invalid_utf8(std::string_view text) {
 
 int64_t count_words(std::string_view text) {
   int64_t words = 0;
-  bool before = true;  // whether the byte before is white
+  bool before = true;  // whether the previous byte is white space
   for (const char c : text) {
     const bool white = c == ' ' || (c >= '\t' && c <= '\r');
     words += before && !white;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kValidationStream = 1;
 
-// The place nearest to `wanted`, in [low, high], that follows `mark`; npos: there is none.
+// The position in [low, high] nearest to `wanted` that follows `mark`; npos if there is none.
 size_t nearest_after(const std::string& text, char mark, size_t wanted, size_t low, size_t high) {
   size_t before = text.rfind(mark, wanted - 1);
   size_t after = text.find(mark, wanted);
@@ -55,11 +55,11 @@ bool ValidationSplit::next(Document& document, bool& in_val) {
   return true;
 }
 
-// Leaves the document as it is when no part of it can be cut off.
+// Leaves the document unchanged if no part can be cut off.
 void ValidationSplit::cut_last(Document& document, bool& in_val) {
   const std::string& text = document.text;
   const auto size = static_cast<double>(text.size());
-  // The fraction of all text, but hardly more than half of this document.
+  // The fraction of all text, but not much more than half of this document.
   const double share =
       std::min(val_fraction_ * static_cast<double>(bytes_), std::max(val_fraction_, 0.5) * size);
   constexpr const char* kWhite = " \t\r\n";
@@ -68,7 +68,7 @@ void ValidationSplit::cut_last(Document& document, bool& in_val) {
   // Neither part may be blank.
   const size_t low = first + 1, high = last;
   const size_t wanted = std::clamp(text.size() - static_cast<size_t>(share), low, high);
-  // A line that is most of the text is cut itself.
+  // If one line is most of the text, the cut is within it.
   const auto most = static_cast<size_t>(std::max(2 * share, size / 2));
   const size_t lowest = std::max(low, text.size() - std::min(most, text.size()));
   ValidationCut cut{.document = document.index, .at = "a line end"};
@@ -80,7 +80,8 @@ void ValidationSplit::cut_last(Document& document, bool& in_val) {
   if (at == std::string::npos) {
     at = wanted;
     while (at < high && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) ++at;
-    if ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) return;  // one character
+    if ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80)
+      return;  // the document is a single character
     cut.at = "a character";
   }
   cut.train_bytes = at;

@@ -1,6 +1,5 @@
-// Which documents are for validation. A document goes to val by a hash of its number; where that
-// leaves val or train empty (one document, or few), the last document is cut and its end becomes
-// val.
+// Decides which documents are for validation: by a hash of the document's number. If that leaves
+// val or train empty (with one document, or few), the last document is cut and its end becomes val.
 #pragma once
 
 #include <cstdint>
@@ -24,16 +23,16 @@ struct ValidationCut {
   std::string at = {};  // "a line end", "a space" or "a character"
 };
 
-// Reads a source to its end. Holds one document more than it has given.
+// Reads a source to its end, looking ahead by one document.
 class ValidationSplit {
  public:
   ValidationSplit(TextSource& source, double val_fraction, uint64_t seed)
       : source_(source), val_fraction_(val_fraction), seed_(seed) {}
 
-  // False at the end. in_val: where the document, or the part of one, belongs.
+  // False at the end. in_val: whether the document, or part of one, belongs to val.
   bool next(Document& document, bool& in_val);
-  const std::optional<ValidationCut>& cut() const { return cut_; }      // known at the end
-  uint64_t given() const { return train_documents_ + val_documents_; }  // documents of the source
+  const std::optional<ValidationCut>& cut() const { return cut_; }      // valid at the end
+  uint64_t given() const { return train_documents_ + val_documents_; }  // documents returned so far
 
  private:
   void cut_last(Document& document, bool& in_val);
