@@ -1,4 +1,4 @@
-// AdamW: reads p, m, v, g, writes p, m, v and the bf16 copy; 30 bytes an element, bound by memory.
+// AdamW: reads p, m, v, g, writes p, m, v and the bf16 copy; 30 bytes per element, memory-bound.
 #include "kernels/adamw.h"
 
 #include "kernels/cpu/parallel.h"
@@ -12,7 +12,7 @@ using simd::Vec;
 
 void adamw(Cpu& exec, float* p, float* m, float* v, bf16* copy, const float* g, int64_t n,
            AdamWStep step) {
-  // Division by the bias corrections, folded into factors.
+  // The divisions by the bias corrections are folded into factors.
   const float step_size = step.lr / step.bias_correction1;
   const float v_scale = 1.0f / step.bias_correction2;
   const float decay = step.lr * step.weight_decay;

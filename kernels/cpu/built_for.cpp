@@ -1,5 +1,5 @@
-// The one file of the machine check that is compiled with the program's -march: it records, as
-// data, which instruction sets that allows.
+// The only file of the machine check that is compiled with the program's -march: it records, as
+// data, which instruction sets that option allows.
 #include "kernels/cpu/machine.h"
 
 namespace rodimus::cpu {

@@ -1,5 +1,4 @@
-// Casts and simple whole-array passes: bound by memory bandwidth, one read and one write an
-// element.
+// Casts and simple whole-array passes, memory-bound: one read and one write per element.
 #include "kernels/convert.h"
 
 #include "kernels/cpu/parallel.h"

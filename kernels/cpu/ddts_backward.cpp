@@ -3,12 +3,12 @@
 //   2. per (sequence, group of value columns), two walks through time that keep the state before
 //      each chunk and, in reverse, the gradient of the state after it:
 //        S = diag(decay) S + k^T v,   dS = diag(decay) dS + q^T d_o;
-//   3. per (sequence, chunk), over all value columns in order: with both border states at hand a
-//      chunk needs no other chunk, so no sum crosses threads:
+//   3. per (sequence, chunk), over all value columns in order: given both border states, a chunk
+//   needs no other chunk, so no sum crosses threads:
 //        dv = [scores^T | k] [d_o; dS],  dscores = d_o v^T,  dq = d_o S^T,  dk = v dS^T,
 //      then the gradients inside the chunk (backward_within).
-// Scratch: twice K V floats per chunk for the border states, that is the size of v in f32 twice at
-// K = 64; 2 * 64 * K floats per chunk for the operands; 250 KiB per thread at K = 64.
+// Scratch: 2 K V floats per chunk for the border states, which at K = 64 is twice the size of v in
+// f32; 2 * 64 * K floats per chunk for the operands; 250 KiB per thread at K = 64.
 #include <cmath>
 
 #include "kernels/cpu/ddts_chunk.h"
@@ -50,7 +50,7 @@ struct Borders {
   memory::Scratch<float> storage;
 };
 
-int64_t walk_floats(int64_t Kp) { return kChunk * kLd + Kp * kBlock; }  // of one thread
+int64_t walk_floats(int64_t Kp) { return kChunk * kLd + Kp * kBlock; }  // per thread
 
 template <class T>
 struct Walks {
@@ -67,7 +67,7 @@ struct Walks {
   }
   int64_t width(int64_t block) const { return std::min(kBlock, dims.V - block * kBlock); }
 
-  // A state (K,V) of the caller, or zeros, as one block.
+  // Loads one block of a caller's state (K,V), or zeros.
   void load_state(float* dst, const float* state, int64_t b, int64_t block) const {
     const bool zero = state == nullptr;
     load_block(dst, kBlock, zero ? nullptr : state + b * dims.K * dims.V + block * kBlock, dims.V,
@@ -115,7 +115,7 @@ struct Walks {
   }
 };
 
-// Pass 3 for one chunk: products with the value columns, block after block.
+// Pass 3 for one chunk: products with the value columns, block by block.
 class ChunkGradients {
  public:
   // In `storage` of floats(padded), uninitialised.
@@ -224,7 +224,7 @@ class ChunkGradients {
 
   const int64_t Kp;
   ChunkFactors factors;
-  int64_t length = 0, rows = 0;      // tokens; the same in whole sub-chunks
+  int64_t length = 0, rows = 0;      // tokens; the same rounded up to whole sub-chunks
   float* grads;                      // (rows + Kp, kLd): d_o, then the exit state's gradient
   float *values, *values_t, *d_o_t;  // (kChunk, kLd): v, v^T, d_o^T
   float* transfer;                   // (rows, rows + Kp): scores^T | keys seen from the exit
@@ -233,7 +233,7 @@ class ChunkGradients {
   float *dq_t, *dk_t;                // (Kp, kLd): gradients of decayed q and k, transposed
   float *dq, *dk, *dg;               // (kChunk, Kp)
   float* state_dot;                  // (Kp)
-  float *across, *scores_workspace;  // of backward_within and scores
+  float *across, *scores_workspace;  // workspaces of backward_within and scores
 };
 
 }  // namespace

@@ -10,8 +10,8 @@ using micro::kTileCols;
 using simd::kLanes;
 using simd::Vec;
 
-// Products of decays below 2^-100 count as zero: less than a rounding error of anything they could
-// be added to, and arithmetic on denormals is slow. NaN stays.
+// Products of decays below 2^-100 count as zero: they are smaller than the rounding error of
+// anything they could be added to, and denormal arithmetic is slow. NaN stays NaN.
 Vec flush(Vec x) { return x < 0x1p-100f ? Vec{} : x; }
 
 bool is_start(const int32_t* starts, int64_t t, int64_t t0) {
@@ -59,7 +59,7 @@ void load_factors(ChunkFactors& f, const ChunkInputs<T>& in) {
   if (K < Kp) f.clear();
   std::fill_n(f.chunk_decay, Kp, 0.0f);  // holds the sum of g until the end
   bool any_reset = false;
-  // Row after row of one sub-chunk: its part of all seven arrays stays in the L1 cache.
+  // Row by row within a sub-chunk: its part of all seven arrays stays in the L1 cache.
   for (int64_t s = 0; s < kSubs; ++s) {
     const int64_t first = s * kSub, last = first + kSub - 1;
     float* sub_sum = f.sub_decay + s * Kp;

@@ -1,10 +1,10 @@
-// What the CPU forward and backward of DDTS share: one chunk of 64 tokens of one sequence, cut into
-// sub-chunks of 16.
+// Shared by the CPU forward and backward of DDTS: the work on one chunk of 64 tokens of one
+// sequence, split into sub-chunks of 16.
 //
 // Decays are never differences of cumulative logs. Within a sub-chunk they are running products of
-// exp(g_t) <= 1, across sub-chunks exp of the sub-chunk's sum of g: nothing overflows, and a
-// cumulative log decay of -5000 loses no digits to its size. A document start is a decay of exactly
-// 0 at its first token: all that crosses it, gradients included, is multiplied by that 0.
+// exp(g_t) <= 1, across sub-chunks they are exp of each sub-chunk's sum of g: nothing overflows,
+// and a cumulative log decay of -5000 costs no precision. A document start is a decay of exactly 0
+// at its first token, which multiplies everything that crosses it, gradients included.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace rodimus::cpu::ddts {
 inline constexpr int64_t kChunk = 64;
 inline constexpr int64_t kSub = 16;
 inline constexpr int64_t kSubs = kChunk / kSub;
-inline constexpr int64_t kBlock = 64;  // columns of V that are worked on together
+inline constexpr int64_t kBlock = 64;  // columns of V processed together
 inline constexpr int64_t kLd = 80;     // leading dimension of 64-column operands, see microkernel.h
 
 inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
@@ -27,7 +27,7 @@ inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
 }
 inline int64_t padded_keys(int64_t K) { return round_up(K, micro::kTileCols); }
 
-// How (B,T,.) is cut.
+// How (B,T,.) is divided.
 struct Tiling {
   explicit Tiling(DdtsDims dims)
       : Kp(padded_keys(dims.K)),
@@ -38,9 +38,9 @@ struct Tiling {
   int64_t blocks;  // of value columns
 };
 
-// Blocks of one sequence that a task takes through time together: many, so that the chunk's
-// operands are read once for all of them; few enough that every thread has work and that their
-// states stay in the L2 cache. Columns do not interact: the choice does not change a bit.
+// How many blocks of one sequence a task walks through time together: many, so that a chunk's
+// operands are read once for all of them, but few enough that every thread has work and the states
+// stay in the L2 cache. Columns do not interact, so the choice does not affect the bits.
 inline int64_t blocks_per_task(const Cpu& exec, int64_t sequences, int64_t blocks) {
   const int64_t wanted_tasks = 4 * std::max(exec.threads, 1);
   const int64_t groups = std::clamp<int64_t>((wanted_tasks + sequences - 1) / sequences, 1, blocks);
@@ -110,16 +110,16 @@ void keys_to_exit(float* out, int64_t ld, const ChunkFactors& f);
 inline int64_t scores_floats(int64_t Kp) { return Kp * kLd + kSub * Kp; }
 void scores(float* a, int64_t ld, const ChunkFactors& f, int64_t length, float* workspace);
 
-// Gradients of one chunk from those of its products:
-//   da_t (kChunk, kLd) [j,i] = dL/da[i,j];  dq, dk (kChunk, Kp) come in as gradients of what
-//   queries_from_entry and keys_to_exit gave, and leave as those of q / sqrt(K) and k;
+// Gradients of one chunk from the gradients of its products:
+//   da_t (kChunk, kLd) [j,i] = dL/da[i,j]; dq, dk (kChunk, Kp): on entry, gradients of the outputs
+//   of queries_from_entry and keys_to_exit; on return, those of q / sqrt(K) and k;
 //   state_dot (Kp) = sum over the columns of entry state times gradient of the exit state;
 //   dg (kChunk, Kp) is overwritten; across (kSubs, Kp) is workspace.
 // dg_t is the sum over all paths source -> sink that pass through token t's decay (source: entry
 // state or a token before t; sink: a token at or after t, or the exit state). The usual form, a
 // suffix sum of q dq - k dk, adds the paths that do not pass through t only to subtract them again,
-// which leaves rounding noise where decays are harsh. Here paths are added by where they cross t:
-// no subtraction anywhere.
+// which leaves rounding noise where decays are strong. Here only paths that cross t are added:
+// there are no subtractions.
 void backward_within(float* dq, float* dk, float* dg, const float* da_t, const float* state_dot,
                      const ChunkFactors& f, int64_t length, float* across);
 

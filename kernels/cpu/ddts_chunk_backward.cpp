@@ -7,12 +7,12 @@ using micro::ALayout;
 using simd::kLanes;
 using simd::Vec;
 
-// Paths that end in sub-chunk s's queries (dq) or start at its keys (dk), and what they add to dg:
-// inside the sub-chunk as suffix and prefix sums, for sub-chunks that lie wholly between source and
-// sink as `across`.
+// Paths that end in sub-chunk s's queries (dq) or start at its keys (dk), and their contribution to
+// dg: inside the sub-chunk as suffix and prefix sums, and in `across` for sub-chunks that lie
+// entirely between source and sink.
 class PathSums {
  public:
-  // across (kSubs, Kp): where the sums that pass sub-chunks whole are kept.
+  // across (kSubs, Kp): the sums over paths that cross whole sub-chunks.
   PathSums(const ChunkFactors& factors, const float* da_t, int64_t length, float* across)
       : f_(factors), da_t_(da_t), subs_((length + kSub - 1) / kSub), across_(across) {}
 
@@ -25,8 +25,8 @@ class PathSums {
         simd::store(across(s) + c, simd::load(f_.chunk_decay + c) * simd::load(state_dot + c));
   }
 
-  // u (kSub, Kp) grows by sources in time order: the entry state, then the keys of each earlier
-  // sub-chunk. Before sub-chunk s is added, all in u passes through s whole.
+  // u (kSub, Kp) gathers sources in time order: the entry state, then the keys of each earlier
+  // sub-chunk. Until sub-chunk s is added, all paths in u cross the whole of s.
   void queries(float* u, int64_t sub) {
     for (int64_t s = 0; s < sub; ++s) {
       for (int64_t c = 0; c < f_.Kp; c += kLanes) {
@@ -47,9 +47,9 @@ class PathSums {
     }
   }
 
-  // w (kSub, Kp) grows by sinks in reverse: the exit state, then the queries of each later
-  // sub-chunk. Paths to the exit state cross the later sub-chunks here; those between tokens were
-  // counted by queries().
+  // w (kSub, Kp) gathers sinks in reverse: the exit state, then the queries of each later
+  // sub-chunk. Only paths to the exit state are counted as crossing later sub-chunks here;
+  // queries() counted those between tokens.
   void keys(float* w, int64_t sub) {
     for (int64_t c = 0; c < f_.Kp; c += kLanes) {
       Vec total{};
@@ -76,12 +76,12 @@ class PathSums {
  private:
   const ChunkFactors& f_;
   const float* da_t_;
-  const int64_t subs_;  // sub-chunks that hold tokens
+  const int64_t subs_;  // sub-chunks that contain tokens
   float* const across_;
 };
 
-// One sub-chunk, kLanes keys: from the sums over other sub-chunks to the gradients, adding the
-// pairs inside. Pointers are at (first token, c); rows are Kp apart.
+// One sub-chunk, kLanes keys: turns the sums over other sub-chunks into gradients by adding the
+// pairs inside. Pointers point at (first token, c); rows are Kp apart.
 struct SubPointers {
   const float *q, *k, *decay, *q_decay, *k_decay;
   float *dq, *dk, *dg;
@@ -103,7 +103,7 @@ void within_sub(const SubPointers& p, const float* da_t, Vec across, int64_t Kp)
     dg[t] += suffix;
   }
   for (int64_t j = 0; j < kSub; ++j) {
-    // sink[i]: gradient, at token i, of the part of the state that key j wrote.
+    // sink[i]: gradient at token i of the part of the state written by key j.
     const float* da = da_t + j * kLd;
     Vec y{};
     for (int64_t i = kSub - 1; i > j; --i) {
@@ -111,7 +111,7 @@ void within_sub(const SubPointers& p, const float* da_t, Vec across, int64_t Kp)
       y *= simd::load(p.decay + i * Kp);
     }
     dk[j] += y + da[j] * simd::load(p.q + j * Kp);
-    Vec w = simd::load(p.k + j * Kp);  // that part itself
+    Vec w = simd::load(p.k + j * Kp);  // the part written by key j
     dq[j] += da[j] * w;
     for (int64_t i = j + 1; i < kSub; ++i) {
       w *= simd::load(p.decay + i * Kp);

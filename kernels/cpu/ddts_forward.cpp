@@ -30,7 +30,7 @@ struct Operands {
   float* decay;  // (Kp)
 };
 
-// Of one block of columns and of those that a task walks through.
+// Workspace of one block of columns, and of the blocks that a task walks through.
 int64_t block_floats_of(int64_t Kp) { return (Kp + kChunk) * kLd; }
 int64_t walk_floats(int64_t Kp, int64_t blocks) {
   return blocks * block_floats_of(Kp) + kChunk * kLd;
@@ -73,7 +73,7 @@ struct Forward {
 
   int64_t block_floats() const { return block_floats_of(tiling.Kp); }
 
-  // Blocks [first, last) of sequence b through all chunks. workspace: walk_floats(Kp, last -
+  // Takes blocks [first, last) of sequence b through all chunks. workspace: walk_floats(Kp, last -
   // first).
   void walk(int64_t b, int64_t first, int64_t last, float* workspace) const {
     const int64_t Kp = tiling.Kp, K = dims.K, V = dims.V;
@@ -99,9 +99,9 @@ struct Forward {
   }
 };
 
-// One token: the recurrence as it is written. Each task takes rows of the state that lie one behind
-// the other in memory, the only order in which the hardware prefetches them, and sums their part of
-// o; the parts do not depend on the number of threads.
+// One token: the plain recurrence. Each task takes consecutive rows of the state, because hardware
+// prefetches them only in that order, and sums their part of o; the parts do not depend on the
+// number of threads.
 constexpr int64_t kTokenParts = 8;
 template <class T>
 void forward_token(const Cpu& exec, const DdtsForwardArgs<T>& args) {

@@ -1,6 +1,6 @@
 // Tempered selection: softplus, sigmoid and a power per element, from three exponentials. A row
-// goes through several short loops with the values between them in L1: in one long loop each
-// element is a chain of 200 cycles, of which a core has room for two at a time.
+// goes through several short loops with intermediate values in L1: in one long loop each element is
+// a 200-cycle dependency chain, and a core can overlap only two of them.
 #include "kernels/ddts_gates.h"
 
 #include <cmath>
@@ -15,8 +15,8 @@ namespace {
 
 using simd::Vec;
 
-// sel = softplus(x), tau = sigmoid(z) of one row, and where wanted what their gradients need:
-// dsel = d sel / dx = sigmoid(x), dlog_sel = d log(sel) / dx = sigmoid(x) / sel,
+// sel = softplus(x), tau = sigmoid(z) of one row, and with kSlopes what their gradients need: dsel
+// = d sel / dx = sigmoid(x), dlog_sel = d log(sel) / dx = sigmoid(x) / sel,
 // dtau = d tau / dz = tau (1 - tau).
 struct GateRow {
   static constexpr int64_t kArrays = 6;
@@ -32,7 +32,7 @@ struct GateRow {
         dlog_sel(workspace + 4 * m),
         dtau(workspace + 5 * m) {}
 
-  // gates (2m) of the row, bias (2m) or null.
+  // gates (2m): one row; bias (2m) or null.
   template <bool kSlopes, class T>
   void compute(const T* gates, const float* bias) const {
     const auto gate = [&](int64_t i, auto lanes) {
@@ -48,9 +48,9 @@ struct GateRow {
     simd::for_lanes(m, [&](int64_t i, auto lanes) {
       const Vec x = gate(i, lanes), e = simd::load(exponential + i, lanes);
       const Vec selected = simd::load(sel + i, lanes);
-      // Far to the left sel underflows and the ratio is 0 / 0, so the series in e = e^x takes over
-      // (next term e^2, below 1e-8): log sel = x - e / 2, ratio = 1 - e / 2. The floor keeps
-      // tau * log sel from being 0 * -inf.
+      // For very negative x, sel underflows and the ratio is 0 / 0, so use the series in e = e^x
+      // instead (next term e^2, below 1e-8): log sel = x - e / 2, ratio = 1 - e / 2. The floor
+      // keeps tau * log sel from being 0 * -inf.
       const auto left = x < -10.0f;
       const Vec logarithm = left ? x - 0.5f * e : simd::log_normal(selected);
       simd::store(log_sel + i, simd::max(simd::broadcast(-1e30f), logarithm), lanes);

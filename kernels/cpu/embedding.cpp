@@ -12,7 +12,7 @@ namespace rodimus {
 using namespace cpu;
 namespace {
 
-// Before the parallel region: an exception must not leave it.
+// Runs before the parallel region, which an exception must not leave.
 void check_ids(const int32_t* ids, int64_t rows, int64_t vocab) {
   for (int64_t r = 0; r < rows; ++r)
     if (ids[r] < 0 || ids[r] >= vocab) fail_token_id(ids[r], r, vocab);

@@ -1,5 +1,5 @@
-// Powers of two for softmax: the caller folds log2(e) into the scores once, then each element costs
-// a third less than e^x.
+// Powers of two for softmax: the caller folds log2(e) into the scores once, and each element then
+// costs a third less than e^x.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -18,7 +18,7 @@ inline simd::Vec exp2(simd::Vec x) {
   p = p * f + 2.40226507e-1f;
   p = p * f + 6.93147182e-1f;
   p = p * f + 1.0f;
-  // A product, not an addition to the exponent: NaN must stay NaN.
+  // A product rather than an addition to the exponent, so that NaN stays NaN.
   const Vec power = p * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
   return x < -126.0f ? Vec{} : power;
 }

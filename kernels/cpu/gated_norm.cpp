@@ -1,5 +1,5 @@
-// Skip, SiLU gate and RMS norm of one row at a time; what the second pass over a row needs stays in
-// a row buffer, so the exponentials are taken once.
+// Skip, SiLU gate and RMS norm, one row at a time; a row buffer keeps what the second pass over the
+// row needs, so the exponentials are computed once.
 #include "kernels/gated_norm.h"
 
 #include <cmath>

@@ -1,5 +1,6 @@
-// oneDNN's matmul behind one function: primitives are cached per shape, operands are staged where
-// the library is slow (strides that alias in the cache, bf16 without instructions for it).
+// oneDNN's matmul behind one function: primitives are cached per shape, and operands are copied
+// where the library would be slow (strides that alias in the cache, bf16 on CPUs without
+// AVX512_BF16).
 #include "kernels/gemm.h"
 
 #include <omp.h>
@@ -22,7 +23,7 @@ namespace rodimus {
 using namespace cpu;
 namespace {
 
-// oneDNN takes its thread count from OpenMP's setting of the calling thread.
+// oneDNN takes its thread count from the calling thread's OpenMP setting.
 class OmpThreads {
  public:
   explicit OmpThreads(int threads) : before_(omp_get_max_threads()) {
@@ -36,7 +37,7 @@ class OmpThreads {
   int before_;
 };
 
-// What oneDNN uses: the processor's instructions, less what ONEDNN_MAX_CPU_ISA excludes.
+// Whether oneDNN uses `isa`: the processor has it and ONEDNN_MAX_CPU_ISA does not exclude it.
 bool has_isa(dnnl::cpu_isa isa) {
   static const auto present = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto wanted = static_cast<unsigned>(isa);
@@ -77,8 +78,8 @@ Product make_product(const GemmDims& d, bool add) {
   return p;
 }
 
-// The primitive of these sizes for this thread. A training run meets some dozens of shapes;
-// generation may meet many more, hence the bound.
+// This thread's primitive for these sizes. A training run needs a few dozen shapes; generation may
+// need many more, hence the limit.
 template <class In, class Out>
 const Product& cached_product(const GemmDims& d, bool add, int threads) {
   constexpr size_t kMaxCached = 512;
@@ -92,7 +93,7 @@ const Product& cached_product(const GemmDims& d, bool add, int threads) {
 
 template <class In, class Out>
 void multiply(const Cpu& exec, const GemmDims& d, Out* c, const In* a, const In* b, bool add) {
-  // Below 10 us or so of work, waking the other threads takes longer than the product.
+  // Below about 10 us of work, waking the other threads takes longer than the product.
   constexpr double kSerialFlops = 1e6;
   const double flops =
       2.0 * static_cast<double>(d.m) * static_cast<double>(d.n) * static_cast<double>(d.k);
@@ -101,7 +102,7 @@ void multiply(const Cpu& exec, const GemmDims& d, Out* c, const In* a, const In*
   try {
     const Product& p = cached_product<In, Out>(d, add, threads);
     thread_local dnnl::stream stream(engine());
-    // The library reads a and b only; its memory object has no const form.
+    // The library only reads a and b, but its memory objects have no const form.
     p.primitive.execute(stream, {{DNNL_ARG_SRC, {p.a, engine(), const_cast<In*>(a)}},
                                  {DNNL_ARG_WEIGHTS, {p.b, engine(), const_cast<In*>(b)}},
                                  {DNNL_ARG_DST, {p.c, engine(), c}}});
@@ -129,15 +130,15 @@ void copy_matrix(const Cpu& exec, To* y, int64_t ld, const Stored<From>& x) {
 }
 
 // oneDNN's AVX2 kernel for outputs with a small side walks down the columns of unpacked operands
-// when a is transposed (weight gradients). Where rows are a multiple of 1 KiB apart, the steps fall
-// into few cache sets: 28 GFLOP/s instead of 65 for m = 1024, n = 256, k = 4096 on one core, and
-// a copy with other strides costs 3 % of the product.
+// when a is transposed (weight gradients). If rows are a multiple of 1 KiB apart, these accesses
+// map to few cache sets: 28 GFLOP/s instead of 65 for m = 1024, n = 256, k = 4096 on one core,
+// while a copy with other strides costs 3 % of the product.
 bool strides_alias(const GemmDims& d, int64_t ld) {
   return d.transpose_a && !d.transpose_b && !has_isa(dnnl::cpu_isa::avx512_core) && ld % 256 == 0 &&
          std::min(d.m, d.n) <= 512 && std::min(d.m, d.n) >= 64 && d.k >= 64;
 }
 
-// f32 copies of the operands, only those that are wanted.
+// f32 copies of those operands that need one.
 class Staged {
  public:
   template <class T>

@@ -1,6 +1,6 @@
-// Head and loss over blocks of rows: a block's logits are made, reduced, turned into their gradient
-// (in place when that is f32) and used up by the two gradient products while they are in the
-// last-level cache. Workspace: one block of logits, and of gradients in bf16.
+// Head and loss over blocks of rows: a block's logits are computed, reduced, turned into their
+// gradient (in place in f32) and consumed by the two gradient products while they are in the
+// last-level cache. Workspace: one block of logits, and in bf16 one of gradients.
 #include "kernels/head_loss_blocks.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ struct LogSum {
   float largest, sum;
 };
 
-// Online over pieces that stay in L1, so that z is read from memory once.
+// Online, over pieces that stay in L1, so that z is read from memory only once.
 LogSum log_sum(const float* z, int64_t n) {
   constexpr int64_t kPiece = 2048;
   float largest = kMinusInfinity;
@@ -40,7 +40,7 @@ LogSum log_sum(const float* z, int64_t n) {
     for (int64_t j = 0; j < whole; j += kLanes) top = simd::max(simd::load(piece + j), top);
     float piece_largest = simd::reduce_max(top);
     for (int64_t j = whole; j < count; ++j) piece_largest = std::max(piece_largest, piece[j]);
-    // Where all is -inf so far, weights are zero, not exp(-inf + inf).
+    // If everything so far is -inf, weights are zero rather than exp(-inf + inf).
     const float shift = piece_largest == kMinusInfinity ? 0.0f : piece_largest;
     sum *= cpu::exp2(simd::broadcast((largest - shift) * simd::kLog2e));
     largest = piece_largest;

@@ -1,6 +1,7 @@
-// Compiled for the baseline of the architecture, whatever the program is built for: this code runs
-// where the rest cannot. For the same reason it uses no template of the standard library: the
-// linker keeps one copy of each instance, and that could be the copy of a wide file.
+// Compiled for the baseline architecture, whatever the program is built for, because it must run
+// where the rest cannot. For the same reason it uses no standard library templates: the linker
+// keeps one copy of each instance, which could come from a file compiled for a wider instruction
+// set.
 #include "kernels/cpu/machine.h"
 
 #include <unistd.h>
@@ -14,8 +15,8 @@ namespace {
 #define RODIMUS_NAME(name, macro) name,
 constexpr const char* kNames[] = {RODIMUS_CPU_FEATURES(RODIMUS_NAME) nullptr};
 
-// Priority 101 is the first that a program may take, so this runs before its static initialisers,
-// which are compiled for the wide machine.
+// Priority 101 is the earliest that a program may use, so this runs before the static initialisers,
+// which are compiled for the wider instruction set.
 [[gnu::constructor(101)]] void check_at_start() {
   require_cpu_features(cpu_features_built_for, cpu_features_present());
 }
@@ -37,7 +38,7 @@ CpuFeatures cpu_features_present() {
 void require_cpu_features(CpuFeatures built_for, CpuFeatures present) {
   const CpuFeatures missing = built_for & ~present;
   if (missing == 0) return;
-  char names[512] = "";  // all the names together take half of it
+  char names[512] = "";  // all names together fill half of it
   for (int bit = 0; kNames[bit] != nullptr; ++bit) {
     if ((missing >> bit & 1u) == 0) continue;
     std::strcat(names, " ");
@@ -49,7 +50,7 @@ void require_cpu_features(CpuFeatures built_for, CpuFeatures present) {
       "error: this program was built for a processor with%s, which this machine lacks; build it "
       "here, or for every machine of the run with -DRODIMUS_ARCH=x86-64-v3 (AVX2) or x86-64-v2\n",
       names);
-  // Not std::cerr or exit(): streams and exit handlers of the program may not be usable yet.
+  // Not std::cerr or exit(): streams and exit handlers may not be usable yet.
   if (write(STDERR_FILENO, line, static_cast<size_t>(length)) < 0) _exit(2);
   _exit(1);
 }

@@ -1,13 +1,13 @@
-// The instruction sets that the program was built for against those that this machine has. Without
+// Compares the instruction sets that the program was built for with those of this machine. Without
 // this check a binary built with -march=native dies elsewhere with "Illegal instruction" and no
-// word of what to do. Linking the object library rodimus_machine is all that a program does: the
-// check then runs before any other code of it.
+// hint of what to do. A program only has to link the object library rodimus_machine: the check then
+// runs before any of its other code.
 #pragma once
 
 #include <cstdint>
 
-// Every instruction set beyond the x86-64 baseline that the compiler emits on its own, as
-// X(its name in __builtin_cpu_supports, the macro that the compiler defines when it may use it).
+// Every instruction set beyond the x86-64 baseline that the compiler uses on its own, as X(name in
+// __builtin_cpu_supports, macro defined by the compiler when it may use it).
 #if defined(__x86_64__)
 #define RODIMUS_CPU_FEATURES(X)             \
   X("sse3", __SSE3__)                       \
@@ -46,14 +46,14 @@ namespace rodimus::cpu {
 // A set of instruction sets: bit i is entry i of RODIMUS_CPU_FEATURES.
 using CpuFeatures = uint32_t;
 
-// The list that the compiler was allowed to use. A constant, so that reading it runs no code of the
-// file that was compiled for the wide machine.
+// The instruction sets that the compiler was allowed to use. A constant, so that reading it runs no
+// code from the file compiled for the wider instruction set.
 extern const CpuFeatures cpu_features_built_for;
 
-// What this machine, and its operating system, offers.
+// The instruction sets that this machine and its operating system support.
 CpuFeatures cpu_features_present();
 
-// Returns when `present` holds all of `built_for`. Otherwise writes one line to stderr that names
+// Returns if `present` includes all of `built_for`. Otherwise writes one line to stderr that says
 // what is missing and how to rebuild, and ends the process with exit code 1.
 void require_cpu_features(CpuFeatures built_for, CpuFeatures present);
 

@@ -3,12 +3,12 @@
 //
 //   c (m x n) = start + a (m x k) b (k x n),  row-major, leading dimensions in elements
 //
-// The result is built in tiles of kTileRows x kTileCols that stay in registers over the whole of k:
+// The result is computed in tiles of kTileRows x kTileCols that stay in registers over all of k:
 // per step of k two vectors of b and kTileRows broadcasts of a feed 2 * kTileRows multiply-adds.
 // Nothing is packed: b is read in panels of kTileCols columns, each of which should stay in the L1
-// cache (k <= 128 does), so give b a leading dimension that is no multiple of 64 elements or its
-// rows will compete for the same cache sets. Sums over k run in ascending order whatever m and n
-// are: one element's bits do not depend on the shape of the product it is part of.
+// cache (k <= 128 does), so give b a leading dimension that is not a multiple of 64 elements, or
+// its rows will compete for the same cache sets. Sums over k run in ascending order whatever m and
+// n are: the bits of an element do not depend on the shape of the product.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,7 @@ inline constexpr int kTileCols = 2 * simd::kLanes;
 // How a is stored: kRows a[i * lda + p], kColumns a[p * lda + i] (that is, the product uses a^T).
 enum class ALayout { kRows, kColumns };
 
-// What c starts from.
+// The initial value of c.
 struct Zero {};     // c = a b
 struct Keep {};     // c += a b
 struct ScaleRows {  // c = diag(scale) from + a b; scale (m); from (m x n), may be c
@@ -77,7 +77,7 @@ inline void tile(float* c, int64_t ldc, const float* a, int64_t lda, const float
   }
 }
 
-// The tile of `rows` rows, rows in 1 .. R.
+// A tile of `rows` rows, 1 <= rows <= R.
 template <int R, ALayout layout, class Start>
 inline void tile_of(int64_t rows, float* c, int64_t ldc, const float* a, int64_t lda,
                     const float* b, int64_t ldb, Range k, Start start) {
@@ -91,8 +91,9 @@ inline void tile_of(int64_t rows, float* c, int64_t ldc, const float* a, int64_t
 }  // namespace detail
 
 // c = start + a b for a whole number of column tiles: n is rounded up to a multiple of kTileCols,
-// so b and c must have that many readable (writable) columns. k_of(first_row, rows) -> Range tells
-// which part of k matters for a strip of rows: how products with triangular a skip their zeros.
+// so b and c must have that many readable (writable) columns. k_of(first_row, rows) -> Range gives
+// the part of k that matters for a strip of rows; products with triangular a use it to skip the
+// zeros.
 template <ALayout layout, class Start, std::invocable<int64_t, int64_t> KOf>
 void product(float* c, int64_t ldc, const float* a, int64_t lda, const float* b, int64_t ldb,
              int64_t m, int64_t n, KOf&& k_of, Start start) {

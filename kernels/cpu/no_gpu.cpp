@@ -1,4 +1,4 @@
-// The GPU of a build without the CUDA backend: none.
+// The GPU functions of a build without the CUDA backend: they find no GPU.
 #include "kernels/device.h"
 #include "kernels/memory.h"
 

@@ -1,5 +1,5 @@
-// RMS norm over rows. A row fits into L1, so the second pass over it (scale, or the gradient after
-// its dot product) reads the cache: one pass over memory.
+// RMS norm over rows. A row fits into L1, so the second pass over it (the scaling, or the gradient
+// after its dot product) hits the cache: memory is read once.
 #include "kernels/norm.h"
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// How CPU kernels use threads: a parallel loop over contiguous ranges, and sums over rows whose
-// bits do not depend on the number of threads. Bodies must not throw: check inputs before the
+// Threading for CPU kernels: parallel loops over contiguous ranges, and sums over rows whose bits
+// do not depend on the number of threads. Loop bodies must not throw: check inputs before the
 // region.
 #pragma once
 
@@ -17,8 +17,9 @@ namespace rodimus::cpu {
 // Elements per thread below which starting one costs more than it saves.
 inline constexpr int64_t kParallelGrain = 16384;
 
-// f(begin, end) on disjoint ranges that cover [0, n), at most one per thread and none shorter than
-// `grain` (but for the last): equal parts, so each thread keeps its memory between passes.
+// Calls f(begin, end) on disjoint ranges that cover [0, n), at most one per thread and none shorter
+// than `grain` (except the last). Parts are equal, so each thread works on the same memory in every
+// pass.
 template <class F>
 void parallel_for(const Cpu& exec, int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
@@ -28,7 +29,7 @@ void parallel_for(const Cpu& exec, int64_t n, int64_t grain, F&& f) {
     f(int64_t{0}, n);
     return;
   }
-  // Multiples of 16 elements, so that two threads do not share a cache line at a seam.
+  // Multiples of 16 elements, so that neighbouring ranges do not share a cache line.
   const int64_t step = n >= 64 * parts ? (n + parts * 16 - 1) / (parts * 16) * 16 : 1;
 #pragma omp parallel for schedule(static) num_threads(static_cast <int>(parts))
   for (int64_t part = 0; part < parts; ++part) {
@@ -38,13 +39,13 @@ void parallel_for(const Cpu& exec, int64_t n, int64_t grain, F&& f) {
   }
 }
 
-// The same over rows of `row_elements` each, the grain counted in elements.
+// The same over rows of `row_elements` each, with the grain in elements.
 template <class F>
 void parallel_rows(const Cpu& exec, int64_t rows, int64_t row_elements, F&& f) {
   parallel_for(exec, rows, kParallelGrain / std::max<int64_t>(row_elements, 1) + 1, f);
 }
 
-// f(i) for i in [0, n), handed out one by one: for few, large, uneven pieces.
+// Calls f(i) for i in [0, n), handed out one at a time: for a few large, uneven pieces.
 template <class F>
 void parallel_tasks(const Cpu& exec, int64_t n, F&& f) {
   const int threads = static_cast<int>(std::clamp<int64_t>(n, 1, std::max(exec.threads, 1)));
@@ -53,7 +54,7 @@ void parallel_tasks(const Cpu& exec, int64_t n, F&& f) {
 }
 
 // Workspace for the bodies of parallel loops: `count` elements for each thread, allocated here
-// because an Error inside a region would end the program. Two threads share no cache line.
+// because an Error inside a region would end the program. No two threads share a cache line.
 template <class T>
 class PerThread {
  public:
@@ -61,28 +62,29 @@ class PerThread {
       : threads_(std::max(exec.threads, 1)),
         stride_((count + kLine - 1) / kLine * kLine),
         storage_(threads_ * stride_) {}
-  // What one takes, for ScratchBytes.
+  // The size of one, for ScratchBytes.
   static int64_t bytes(const Cpu& exec, int64_t count) {
     return std::max(exec.threads, 1) * ((count + kLine - 1) / kLine * kLine) *
            static_cast<int64_t>(sizeof(T));
   }
-  // The calling thread's part. With one thread the loops above open no region, and the number would
-  // be that of a region around the kernel.
+  // The calling thread's part. With one thread the loops above open no region, and
+  // omp_get_thread_num() would give the number in an enclosing region.
   T* mine() const { return storage_.data() + (threads_ == 1 ? 0 : omp_get_thread_num() * stride_); }
 
  private:
-  static constexpr int64_t kLine = 128 / sizeof(T);  // two lines: they are fetched in pairs
+  static constexpr int64_t kLine =
+      128 / sizeof(T);  // two cache lines, because they are fetched in pairs
   int64_t threads_, stride_;
   memory::Scratch<T> storage_;
 };
 
-// One result of sum_over_rows: out[j] += sum over rows, j < width. out may be null (not wanted).
+// One result of sum_over_rows: out[j] += sum over rows, j < width. out may be null (not computed).
 struct RowSum {
   float* out;
   int64_t width;
 };
 
-// How sum_over_rows cuts its work: at most 64 blocks, a number that depends on `rows` alone.
+// How sum_over_rows divides its work: at most 64 blocks, a number that depends only on `rows`.
 struct RowBlocks {
   RowBlocks(int64_t rows, int64_t width)
       : count(rows <= 0 ? 0 : std::clamp<int64_t>(rows / 16, 1, 64)),
@@ -92,8 +94,8 @@ struct RowBlocks {
   int64_t bytes() const { return floats() * static_cast<int64_t>(sizeof(float)); }
 };
 
-// f(begin, end, partial) adds the rows [begin, end), ascending, into `partial`: zeroed, with the
-// widths of `sums` one after the other. The partial sums of the blocks are added in ascending
+// f(begin, end, partial) adds the rows [begin, end), ascending, into `partial`, which is zeroed and
+// laid out as the widths of `sums` in order. The partial sums of the blocks are added in ascending
 // order.
 template <class F>
 void sum_over_rows(const Cpu& exec, int64_t rows, std::initializer_list<RowSum> sums, F&& f) {

@@ -1,4 +1,5 @@
-// Philox-4x32-10 and the two distributions. Runs once, at initialisation: plain double arithmetic.
+// Philox-4x32-10 and the two distributions. Runs once, at initialisation, so plain double
+// arithmetic is fast enough.
 #include "kernels/philox.h"
 
 #include <cmath>
@@ -45,7 +46,7 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 void random_uniform(Cpu& exec, float* x, int64_t n, float low, float high, uint64_t seed,
                     uint64_t stream) {
   const double width = static_cast<double>(high) - static_cast<double>(low);
-  // Rounding to f32 may reach `high`, which is outside.
+  // Rounding to f32 could give `high`, which is excluded.
   const float largest = high > low ? std::nextafter(high, low) : low;
   for_blocks(exec, x, n, seed, stream, [&](const std::array<uint32_t, 4>& words) {
     std::array<float, 4> values;
@@ -59,7 +60,7 @@ void random_normal(Cpu& exec, float* x, int64_t n, float std, uint64_t seed, uin
   for_blocks(exec, x, n, seed, stream, [&](const std::array<uint32_t, 4>& words) {
     std::array<float, 4> values;
     for (size_t i = 0; i < 4; i += 2) {
-      // The half keeps the logarithm's argument off zero.
+      // The half keeps the argument of the logarithm above zero.
       const double radius = std::sqrt(-2 * std::log((words[i] + 0.5) * 0x1p-32));
       const double angle = 2 * std::numbers::pi * (words[i + 1] * 0x1p-32);
       values[i] = static_cast<float>(std * radius * std::cos(angle));

@@ -11,7 +11,7 @@ namespace rodimus {
 using namespace cpu;
 namespace {
 
-// f(begin, end) of each block of `block` items, as an array. Sum is the result type.
+// The results of f(begin, end) for each block of `block` items; Sum is the result type.
 template <class Sum, class F>
 memory::Scratch<Sum> per_block(const Cpu& exec, int64_t n, int64_t block, int64_t blocks, F&& f) {
   memory::Scratch<Sum> results(blocks);
@@ -21,8 +21,8 @@ memory::Scratch<Sum> per_block(const Cpu& exec, int64_t n, int64_t block, int64_
   return results;
 }
 
-// Squares and sums in double: an f32 square overflows at 1.8e19. A function of its own, because GCC
-// gathers element by element through a pointer that a lambda captured by reference.
+// Squares and sums in double: an f32 square overflows at 1.8e19. A separate function, because GCC
+// gathers element by element through a pointer captured by reference.
 template <bool kSquare>
 double block_sum(const float* x, int64_t n) {
   double sum = 0;
@@ -45,11 +45,11 @@ double reduce(const Cpu& exec, const float* x, int64_t n) {
   return total;
 }
 
-constexpr int64_t kPartAlign = 4;  // elements that the GPU loads at once
+constexpr int64_t kPartAlign = 4;  // elements per load on the GPU
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325u, kFnvPrime = 0x100000001b3u;
 
-// A bijection of `hash` for each word. The shift brings high bits down: the product alone never
+// For each word, a bijection of `hash`. The shift moves high bits down: the product alone never
 // does, and two flipped sign bits would cancel.
 uint64_t fnv(uint64_t hash, uint64_t word) {
   hash = (hash ^ word) * kFnvPrime;
@@ -105,7 +105,7 @@ uint64_t hash_bytes(Cpu& exec, const void* data, int64_t bytes) {
         }
         return hash;
       });
-  uint64_t hash = fnv(kFnvOffset, static_cast<uint64_t>(bytes));  // tells padding from data
+  uint64_t hash = fnv(kFnvOffset, static_cast<uint64_t>(bytes));  // distinguishes padding from data
   for (int64_t b = 0; b < blocks; ++b) hash = fnv(hash, hashes[b]);
   return hash;
 }

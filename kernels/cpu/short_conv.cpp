@@ -1,8 +1,8 @@
-// Depthwise causal convolution, vectorised over channels. With the authors' width and no border
-// near, four tokens are taken at once: their inputs, weights and gradients stay in registers, where
-// single tokens would read eleven rows each. Backward walks each block of rows from late to early
-// with a ring of the last `width` rows of d(pre-activation): nothing of size (B,T,D) is stored, and
-// rows just behind a block are recomputed.
+// Depthwise causal convolution, vectorised over channels. With the authors' width, and away from
+// borders, four tokens are processed at once: their inputs, weights and gradients stay in
+// registers, whereas single tokens would read eleven rows each. Backward walks each block of rows
+// from late to early with a ring of the last `width` rows of d(pre-activation): nothing of size
+// (B,T,D) is stored, and the rows just after a block are recomputed.
 #include "kernels/short_conv.h"
 
 #include <array>
@@ -19,16 +19,16 @@ namespace {
 using simd::Vec;
 
 constexpr int64_t kMaxWidth = 32;
-constexpr int64_t kGroup = 4;  // tokens taken at once, and the width for which they are
+constexpr int64_t kGroup = 4;  // tokens processed at once, and the only width for which they are
 
-constexpr int64_t kStrip = 256;  // channels of a group whose gradients are in L1 between its loops
+constexpr int64_t kStrip = 256;  // channels per strip: their gradients stay in L1 between the loops
 
-// Row stride of the (width, D) workspaces: where D is a power of two, rows of weights, ring and
-// sums would otherwise fall into the same few cache sets as the rows of x.
+// Row stride of the (width, D) workspaces: if D is a power of two, rows of weights, ring and sums
+// would otherwise map to the same few cache sets as the rows of x.
 constexpr int64_t stride_of(int64_t D) { return D + 16; }
 
-// f(count), with the authors' width as a constant: the loop over taps unrolls and each input is
-// loaded once.
+// Calls f(count), with the authors' width as a constant, so that the loop over taps is unrolled and
+// each input is loaded once.
 template <class F>
 void with_count(int64_t count, F&& f) {
   if (count == kGroup) {
@@ -38,7 +38,7 @@ void with_count(int64_t count, F&& f) {
   }
 }
 
-// Where the taps of a token read: x, history, or nothing.
+// What the taps of a token read: x, history, or nothing.
 template <class T>
 struct Inputs {
   const T *x, *history;
@@ -50,7 +50,8 @@ struct Inputs {
     const int64_t start = starts == nullptr ? 0 : starts[b * dims.T + t];
     return start == 0 && history != nullptr ? 1 - dims.width : start;
   }
-  // Tokens t ... t + count - 1 are of the same sequence and all read x only, width inputs each.
+  // Whether tokens t ... t + count - 1 belong to the same sequence and read only x, width inputs
+  // each.
   bool inside(int64_t b, int64_t t, int64_t count) const {
     if (dims.width != kGroup || t < dims.width - 1 || t + count > dims.T) return false;
     for (int64_t later = t; later < t + count; ++later)
@@ -89,7 +90,7 @@ struct Taps {
 };
 
 // The vectors of a group: weights and bias of kLanes channels, inputs of kGroup tokens and of the
-// kGroup - 1 before them. The sums have the order of Taps::dot, so grouping changes no bits.
+// kGroup - 1 before them. The sums use the same order as Taps::dot, so grouping changes no bits.
 template <class T, class Lanes>
 struct Group {
   Vec weight[kGroup], bias, x[2 * kGroup - 1];
@@ -149,7 +150,7 @@ struct BackwardBlock {
     const int64_t first = begin == 0 && dhistory != nullptr ? 1 - width : begin;
     int64_t t = last;
     while (t >= first) {
-      // The group and the tokens behind it, whose gradients reach its inputs.
+      // The group and the later tokens whose gradients reach its inputs.
       const int64_t group = t - (kGroup - 1);
       if (t < end && group >= begin && in.inside(b, group, 2 * kGroup - 1)) {
         gradients_of_group(b, group);
@@ -175,7 +176,7 @@ struct BackwardBlock {
         const Vec z = taps.dot(count, weight, bias, D, d, lanes);
         const Vec dz = simd::load(dy_row + d, lanes) * simd::silu_slope(z, simd::sigmoid(z));
         simd::store(dz_row + d, dz, lanes);
-        if (!own) return;  // the next block sums this row
+        if (!own) return;  // this row's sums belong to the next block
         simd::store(dbias + d, simd::load(dbias + d, lanes) + dz, lanes);
         for (int64_t i = 0; i < count; ++i) {
           float* sum = dweight + (taps.first + i) * stride_of(D) + d;
@@ -191,13 +192,13 @@ struct BackwardBlock {
     const int64_t D = in.dims.D, stride = stride_of(D);
     const T *x = in.row(b, t - (kGroup - 1)), *dy_rows = dy + (b * in.dims.T + t) * D;
     T* dx_rows = dx + (b * in.dims.T + t) * D;
-    // Rows of the ring: later tokens to read, this group's own to write in their place.
+    // Rows of the ring: read for later tokens, then overwritten by this group's own.
     std::array<float*, kGroup - 1> ring_rows;
     for (int64_t i = 0; i < kGroup - 1; ++i) ring_rows[i] = ring_row(t + i);
     const float *weights = weight, *biases = bias;
     float *weight_sums = dweight, *bias_sum = dbias;
-    // Three short loops over a strip of channels, with dz between them in L1: the registers are too
-    // few for all of these vectors and the constants of an exponential.
+    // Three short loops over a strip of channels, with dz between them in L1: there are not enough
+    // registers for all these vectors and the constants of an exponential.
     std::array<float, kGroup * kStrip> workspace;
     float* const gradients = workspace.data();
     for (int64_t first = 0; first < D; first += kStrip) {

@@ -1,7 +1,7 @@
-// Vectors of f32 as wide as the target's registers, on GCC's vector extension: the same source is
-// SSE, AVX2 or AVX-512. bf16 is widened on load and rounded to nearest even on store. The
-// elementary functions are polynomials without branches; exp and log are within 2e-7 of the true
-// value, relative, what is built on them within 3e-7. NaN in, NaN out.
+// Vectors of f32 as wide as the target's registers, using GCC's vector extension: the same source
+// compiles to SSE, AVX2 or AVX-512. bf16 is widened on load and rounded to nearest even on store.
+// The elementary functions are polynomials without branches; exp and log have a relative error
+// below 2e-7, functions built on them below 3e-7. NaN in, NaN out.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@
 #include <type_traits>
 
 #if defined(__AVX2__)
-// GCC 12 takes the undefined operands inside its AVX-512 functions for mistakes (GCC bug 105593).
+// GCC 12 wrongly warns about undefined operands inside its own AVX-512 functions (GCC bug 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -35,11 +35,12 @@ using Vec = float __attribute__((vector_size(4 * kLanes)));
 using VecU = uint32_t __attribute__((vector_size(4 * kLanes)));
 using VecH = uint16_t __attribute__((vector_size(2 * kLanes)));  // bf16 bits
 
-// How many lanes a load or store touches: AllLanes compiles to one instruction, an int is the tail.
+// How many lanes a load or store touches: AllLanes compiles to one instruction; an int is for the
+// tail.
 using AllLanes = std::integral_constant<int, kLanes>;
 
-// f(i, lanes) for i = 0, kLanes, ... < n, the last call with the remaining lanes. Write the body
-// once as [&](int64_t i, auto lanes) and pass `lanes` to load and store.
+// Calls f(i, lanes) for i = 0, kLanes, ... < n, the last time with the remaining lanes. Write the
+// body once as [&](int64_t i, auto lanes) and pass `lanes` to load and store.
 template <class F>
 inline void for_lanes(int64_t n, F&& f) {
   int64_t i = 0;
@@ -56,7 +57,8 @@ inline Vec load(const float* p, AllLanes = {}) {
   std::memcpy(&x, p, sizeof(x));
   return x;
 }
-// GCC makes four instructions of a conversion where the target has one, hence the intrinsics below.
+// GCC compiles a conversion to four instructions where the target has one, hence the intrinsics
+// below.
 inline Vec widen(VecH half) {
 #if defined(__AVX512F__)
   return from_bits(reinterpret_cast<VecU>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(half)))
@@ -85,8 +87,8 @@ inline Vec load(const bf16* p, int lanes) {
   return widen(half);
 }
 
-// Round to nearest even; NaN stays NaN, as bf16(float) does. The instruction that AVX512_BF16 has
-// for this makes zero of numbers below 2^-126.
+// Round to nearest even; NaN stays NaN, as in bf16(float). The AVX512_BF16 instruction for this
+// flushes numbers below 2^-126 to zero.
 inline VecH narrow(Vec x) {
 #if defined(__AVX512BF16__)
   return reinterpret_cast<VecH>(_mm512_cvtneps_pbh(x));
@@ -140,11 +142,11 @@ inline Vec fold_max(Vec x) {
     return fold_max<width / 2>(x > other ? x : other);
   }
 }
-// The largest lane. A NaN may come through or be passed over: softmax, for which this is, meets it
-// again in the sum of the weights.
+// The largest lane. A NaN may or may not propagate: softmax, the user of this, meets it again in
+// the sum of the weights.
 inline float reduce_max(Vec x) { return fold_max<kLanes / 2>(x)[0]; }
 
-// The second operand where they are unordered: max(limit, x) keeps a NaN in x.
+// Returns the second operand if they are unordered, so max(limit, x) keeps a NaN in x.
 inline Vec max(Vec a, Vec b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
@@ -163,8 +165,8 @@ inline Vec min(Vec a, Vec b) {
   return a < b ? a : b;
 #endif
 }
-// a * b + c, rounded once where the target can. For sums whose bits must not depend on the code
-// around them: whether GCC contracts does.
+// a * b + c, rounded once if the target has FMA. For sums whose bits must not depend on the
+// surrounding code, as GCC's contraction does.
 inline Vec multiply_add(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
@@ -182,8 +184,8 @@ inline Vec sqrt(Vec x) {
 }
 
 inline constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
-inline constexpr float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer in the
-                                              // low bits
+inline constexpr float kRound =
+    12582912.0f;  // adding 1.5 * 2^23 puts the nearest integer into the low bits
 
 // e^x = 2^n power; `shifted` is n + kRound. |x| at most 104.
 //   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r (1 + r q(r)), q interpolated at Chebyshev nodes
@@ -202,7 +204,7 @@ inline Exponential exponential(Vec x) {
   return {shifted, (q * r + 1.0f) * r + 1.0f};
 }
 
-// e^x. Below -103.97 it is 0, above 88.73 infinity, denormal results are right.
+// e^x. Below -103.97 the result is 0, above 88.73 infinity; denormal results are correct.
 inline Vec exp(Vec x) {
   const auto [shifted, power] = exponential(max(broadcast(-104.0f), min(broadcast(89.0f), x)));
   // 2^n as two factors, because n runs from -150 to 128 and 2^n alone has no f32 outside -126 ..
@@ -212,14 +214,14 @@ inline Vec exp(Vec x) {
   return power * from_bits((half - 1u) << 23) * from_bits((whole - half - 1u) << 23);
 }
 
-// e^x for less: 0 below -87.68, where e^x is denormal or nearly, infinity above 88.37.
+// Cheaper e^x: 0 below -87.68, where e^x is denormal or nearly so, infinity above 88.37.
 inline Vec exp_normal(Vec x) {
   const auto [shifted, power] = exponential(max(broadcast(-88.0f), min(broadcast(89.0f), x)));
   // n = -127 gives the bits of 0, n = 128 those of infinity.
   return power * from_bits((bits_of(shifted) << 23) + 0x3f800000u);
 }
 
-// sigmoid(x) and 1 - sigmoid(x), each to full relative accuracy, and 0 where it is denormal.
+// sigmoid(x) and 1 - sigmoid(x), each to full relative accuracy, but 0 instead of denormal.
 struct SigmoidPair {
   Vec value, complement;
 };
@@ -233,12 +235,12 @@ inline Vec silu(Vec x) { return x / (1.0f + exp_normal(-x)); }
 // d silu / dx, given sigmoid(x).
 inline Vec silu_slope(Vec x, Vec sigmoid_x) { return sigmoid_x * (1.0f + x * (1.0f - sigmoid_x)); }
 
-// Natural logarithm of a positive normal number; infinity and NaN stay.
+// Natural logarithm of a positive normal number; infinity and NaN map to themselves.
 //   x = 2^n f, f in [sqrt(1/2), sqrt(2));  log f = 2 atanh(s), s = (f - 1) / (f + 1).
 inline Vec log_normal(Vec x) {
   const VecU offset = bits_of(x) - 0x3f3504f3u;  // bits of sqrt(1/2)
   using VecI = int32_t __attribute__((vector_size(4 * kLanes)));
-  // Arithmetic shift of the difference: n may be negative.
+  // Arithmetic shift, because n may be negative.
   const Vec n = __builtin_convertvector(reinterpret_cast<VecI>(offset) >> 23, Vec);
   const Vec f = from_bits((offset & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
   const Vec s = f / (f + 2.0f), z = s * s;

@@ -1,7 +1,7 @@
 // Attention backward, one task per (batch entry, head, segment of queries): for each key tile, dk
-// and dv gather in L2 while the query tiles that see it pass by, and dq of the whole segment lies
-// in the thread's workspace; so the weights are computed once (5 products), nothing is atomic, and
-// each sum has a fixed order. The number of segments follows from the sizes alone.
+// and dv accumulate in L2 over the query tiles that see it, and dq of the whole segment is in the
+// thread's workspace; so the weights are computed once (5 products), nothing is atomic, and each
+// sum has a fixed order. The number of segments depends only on the sizes.
 //   p = exp(q k / sqrt(D) - lse);  ds = p (d_o v^T - delta), delta = rowsum(d_o o)
 //   dv = p^T d_o;  dk = ds^T q / sqrt(D);  dq = ds k / sqrt(D)
 // Workspace: f32 copies of k and v; where heads or segments share a key, one f32 dk or dv for each.
@@ -19,10 +19,11 @@ namespace rodimus {
 namespace cpu::ska {
 namespace {
 
-// Enough tasks for many cores even when B * H is small; each segment repeats part of dk and dv.
+// Enough tasks for many cores even if B * H is small; more segments mean more partial sums of dk
+// and dv.
 constexpr int64_t kWantedTasks = 32, kShortestSegment = 3 * kQueryTile;
 
-// A run of queries and the key tiles it touches; `offset` tiles of partial sums lie before its own.
+// A run of queries and the key tiles it touches; `offset` tiles of partial sums precede its own.
 struct Segment {
   Range queries, tiles;
   int64_t offset;
@@ -52,22 +53,25 @@ int64_t partial_tiles(const std::vector<Segment>& segments) {
 int64_t segment_rows(const std::vector<Segment>& segments) {
   return round_up(segments[0].queries.end - segments[0].queries.begin, kQueryTile);
 }
-// Whether the queries of one head alone contribute to a key head of `heads`, all in one segment.
+// Whether each of the `heads` key heads gets contributions from only one query head, in one
+// segment.
 bool contributes_alone(const std::vector<Segment>& segments, const SkaDims& dims, int64_t heads) {
   return segments.size() == 1 && segments[0].tiles.begin == 0 && heads == dims.H;
 }
-// Of one thread: q, d_o, dq (rows, width); delta and lse (rows); dk and dv of one key tile.
+// Workspace of one thread: q, d_o, dq (rows, width); delta and lse (rows); dk and dv of one key
+// tile.
 int64_t thread_floats(const std::vector<Segment>& segments, int64_t width) {
   return round_up(segment_rows(segments) * (3 * width + 2) + 2 * kKeyTile * width, 16);
 }
 
-// Where the dk (or dv) of the shared heads goes: straight to the result when it is the only
-// contribution, else to f32 partial sums (B, H, partial tiles, kKeyTile, width) that `finish` adds.
+// Where the dk (or dv) of the shared heads goes: straight to the result if it is the only
+// contribution, else to f32 partial sums (B, H, partial tiles, kKeyTile, width) that `finish` adds
+// up.
 template <class T>
 struct KeyGradient {
   T* result;      // (B, Tk, heads, D)
   int64_t heads;  // Hk or Hv
-  float factor;   // of the finished sum
+  float factor;   // multiplies the finished sum
   bool direct;
   float* partials;  // null when direct
 };
@@ -207,7 +211,7 @@ struct Backward {
     const int64_t w = width();
     for (int64_t r = 0; r < kQueryTile; r += kRowGroup) {
       const Range seen = mask.group[r / kRowGroup];
-      if (seen.empty()) {  // queries_of may span it
+      if (seen.empty()) {  // queries_of may span such groups
         std::fill(p + r * kKeyTile, p + (r + kRowGroup) * kKeyTile, 0.0f);
         std::fill(ds + r * kKeyTile, ds + (r + kRowGroup) * kKeyTile, 0.0f);
         continue;
@@ -278,7 +282,7 @@ void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
   const auto alone = [&](int64_t heads) {
     return ska::contributes_alone(pass.segments, dims, heads);
   };
-  // scaled_q carries log2(e), so dk is short of ln 2.
+  // scaled_q includes log2(e), so dk still needs the factor ln 2.
   pass.dk = {args.dk, dims.Hk, simd::kLn2, alone(dims.Hk), nullptr};
   pass.dv = {args.dv, dims.Hv, 1.0f, alone(dims.Hv), nullptr};
 
@@ -301,7 +305,7 @@ void ska_backward(Cpu& exec, const SkaBackwardArgs<T>& args) {
   const int64_t segments = static_cast<int64_t>(pass.segments.size());
   parallel_tasks(exec, dims.B * dims.H * segments, [&](int64_t task) {
     const int64_t head = task / segments;
-    // The last segment sees the most keys: first out.
+    // The last segment sees the most keys, so it is handed out first.
     pass.run(head / dims.H, head % dims.H,
              pass.segments[static_cast<size_t>(segments - 1 - task % segments)],
              scratch.data() + omp_get_thread_num() * scratch_size);

@@ -1,7 +1,7 @@
-// One task per (batch entry, block of keys), for all heads: rows of keys and values are read one
-// after the other as they lie in memory, the only order in which the hardware prefetches them.
-// Within a block scores, a two-pass softmax, and the weighted sum of the value rows; the parts of
-// the blocks are put together at the end. Workspace: a row of H D floats per query and block.
+// One task per (batch entry, block of keys), for all heads: rows of keys and values are read in
+// memory order, the only order that the hardware prefetches. A block computes scores, a two-pass
+// softmax and the weighted sum of the value rows; the parts of all blocks are combined at the end.
+// Workspace: a row of H D floats per query and block.
 #include "kernels/cpu/ska_decode.h"
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kBlockKeys = 64;
 
 // scores[j] = factor * <q, k_j> for kLanes keys: their sums are independent, and one transposition
-// turns the lanes of all of them into scores. Fewer keys: the last one is repeated.
+// turns the lanes of all sums into scores. With fewer keys, the last one is repeated.
 template <class T>
 void dot_rows(float* scores, const T* q, const T* k, int64_t stride, int64_t keys, int64_t dim,
               float factor) {
@@ -33,7 +33,8 @@ void dot_rows(float* scores, const T* q, const T* k, int64_t stride, int64_t key
   simd::store(scores, factor * sum[0]);
 }
 
-// Side by side in the cache the hardware does not see the rows as one stream.
+// dot_rows reads several rows side by side, which the hardware prefetcher does not recognise as one
+// stream.
 template <class T>
 void prefetch_rows(const T* rows, int64_t stride, int64_t count, int64_t dim) {
   for (int64_t i = 0; i < count; ++i)
@@ -41,7 +42,7 @@ void prefetch_rows(const T* rows, int64_t stride, int64_t count, int64_t dim) {
       __builtin_prefetch(rows + i * stride + d);
 }
 
-// What one block of keys adds to the queries of its batch entry.
+// The contribution of one block of keys to the queries of its batch entry.
 struct Part {
   float *largest, *sum;  // (T, H): of the scores, in units of log 2, and of 2^(score - largest)
   float* o;              // (T, H, D): sum of 2^(score - largest) v
@@ -64,7 +65,8 @@ struct Decode {
     return {first, first + rows, first + 2 * rows};
   }
 
-  // Query i of batch entry b and the keys `seen`, at most kBlockKeys. weights: (H, kBlockKeys).
+  // Processes query i of batch entry b with the keys `seen`, at most kBlockKeys. weights: (H,
+  // kBlockKeys).
   void block(const Part& part, float* weights, int64_t b, int64_t i, Range seen) const {
     const int64_t keys = seen.end - seen.begin, first = b * dims.Tk + seen.begin;
     const float factor = simd::kLog2e / std::sqrt(static_cast<float>(dims.D));
@@ -99,8 +101,8 @@ struct Decode {
 
   // scores -> 2^(score - largest), zero up to a multiple of kLanes.
   static void softmax(float* scores, int64_t keys, float& largest, float& sum) {
-    // A NaN score is passed over here and comes back through exp2. Not below the lowest number: a
-    // block of keys whose scores are all -inf weighs nothing.
+    // A NaN score is ignored here and reappears through exp2. The maximum starts at the lowest
+    // finite number, so that a block whose scores are all -inf has weight zero.
     largest = std::numeric_limits<float>::lowest();
     for (int64_t j = 0; j < keys; ++j) largest = std::max(largest, scores[j]);
     const int64_t end = round_up(keys, kLanes);
@@ -148,7 +150,7 @@ void decode(Cpu& exec, const SkaForwardArgs<T>& args, const SkaDims& dims) {
   const auto starts_of = [&](int64_t b) {
     return args.starts == nullptr ? nullptr : args.starts + b * dims.T;
   };
-  // Blocks lie at multiples of kBlockKeys, whatever part of them is seen.
+  // Blocks start at multiples of kBlockKeys, whatever part of them is visible.
   const Range all = seen_blocks(dims);
   const int64_t first_block = all.begin, blocks = all.end - all.begin;
   const auto seen_in = [&](int64_t b, int64_t i, int64_t block) {

@@ -1,8 +1,8 @@
 // Attention forward, one task per (batch entry, head, tile of queries). Within a task the softmax
-// is online over key tiles: keys come packed and transposed, so scores and outputs are both
-// products of a broadcast scalar and a row of vectors. Only tiles that the window touches are
-// visited, and within them only the vectors that some row of the register tile sees. Workspace: f32
-// copies of k and v.
+// is online over key tiles: keys are packed and transposed, so scores and outputs are both products
+// of a broadcast scalar with a row of vectors. Only tiles that the window touches are visited, and
+// within them only the vectors that some row of the register tile sees. Workspace: f32 copies of k
+// and v.
 #include <omp.h>
 
 #include <cmath>
@@ -25,7 +25,7 @@ struct Rows {
 };
 
 // Scores of one row of the register tile -> weights relative to the running maximum. `s` holds the
-// vectors [begin, end) of the group, of which the row sees `keys`; what it does not see becomes 0.
+// vectors [begin, end) of the group, of which the row sees `keys`; the others become 0.
 void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& largest, Vec& sum,
                  float* o, int64_t width) {
   if (keys.empty()) {
@@ -45,7 +45,7 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
     }
     largest = tile_largest;
   }
-  // Locals, because a store to s could change what the references refer to.
+  // Local copies, because a store to s could change what the references refer to.
   const float shift = largest;
   Vec tile_sum{};
   for (int64_t j = begin; j < end; j += kLanes) {
@@ -56,7 +56,7 @@ void softmax_row(float* s, int64_t begin, int64_t end, Range keys, float& larges
   sum += tile_sum;
 }
 
-// Keys before the first query's window stay untouched.
+// Excludes keys before the first query's window.
 Range seen_tiles(const SkaDims& dims) {
   const Range keys = visible_keys(dims, nullptr, Range{0, dims.T});
   return {keys.begin / kKeyTile, (keys.end + kKeyTile - 1) / kKeyTile};
@@ -181,7 +181,7 @@ void ska_forward(Cpu& exec, const SkaForwardArgs<T>& args) {
   const int64_t query_tiles = (dims.T + ska::kQueryTile - 1) / ska::kQueryTile;
   parallel_tasks(exec, dims.B * dims.H * query_tiles, [&](int64_t task) {
     // Heads innermost: they share keys and cache lines. Later queries see more keys: hand them out
-    // first, so that no thread ends with the longest.
+    // first, so that no thread is left with the longest at the end.
     const int64_t h = task % dims.H, b = task / dims.H % dims.B;
     const int64_t first = (query_tiles - 1 - task / dims.H / dims.B) * ska::kQueryTile;
     pass.attend(b, h, {first, std::min<int64_t>(first + ska::kQueryTile, dims.T)},

@@ -1,5 +1,5 @@
-// What the attention passes share: the register-tiled product of tiles that lie in L1, packing to
-// f32, the exponential, and which query-key pairs of a tile are visible.
+// Shared by the attention passes: the register-tiled product of tiles in L1, packing to f32, and
+// which query-key pairs of a tile are visible.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ using simd::Vec;
 
 // Rows whose products share a register tile.
 inline constexpr int kRowGroup = micro::kTileRows;
-// Multiples of a register tile both ways on every target.
+// Multiples of the register tile's rows and columns on every target.
 inline constexpr int kQueryTile = 96, kKeyTile = 96;
 static_assert(kKeyTile % kRowGroup == 0 && kKeyTile % micro::kTileCols == 0);
 
@@ -52,7 +52,7 @@ void pack_rows(float* to, const T* from, int64_t stride, int64_t rows, int64_t p
   const int64_t width = padded(dim);
   for (int64_t r = 0; r < rows; ++r) {
     float* row = to + r * width;
-    // Rows of one head lie a page or so apart, where the hardware does not prefetch.
+    // Rows of one head are about a page apart, so the hardware does not prefetch them.
     const char* ahead = reinterpret_cast<const char*>(from + (r + kAhead) * stride);
     for (int64_t line = 0; r + kAhead < rows && line < dim * static_cast<int64_t>(sizeof(T));
          line += 64)
@@ -122,7 +122,7 @@ struct TileMask {
       }
     }
   }
-  // Rows of the tile that see any of the keys; rows in between may see none.
+  // The range of rows that see any of the keys; rows inside it may see none.
   Range queries_of(Range keys) const {
     if (full) return {0, kQueryTile};
     Range rows{kQueryTile, 0};
@@ -135,7 +135,7 @@ struct TileMask {
   }
 };
 
-// As ska_checked, and looks at the starts as well.
+// As ska_checked, but checks the starts as well.
 inline SkaDims checked(SkaDims dims, const int32_t* starts) {
   dims = ska_checked(dims, starts != nullptr);
   if (starts != nullptr) {

@@ -1,4 +1,4 @@
-// One AdamW step, as written in arXiv:1711.05101 with a constant schedule multiplier. Tests only.
+// One AdamW step as in arXiv:1711.05101, with a constant schedule multiplier. Tests only.
 #pragma once
 
 #include <cmath>

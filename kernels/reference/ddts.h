@@ -37,8 +37,8 @@ void ddts(N* o, N* state, const N* q, const N* k, const N* v, const N* g, const 
   }
 }
 
-// Gradients, all overwritten but dstate (B,K,V): in, that of the state after the last token; out,
-// of the state before the first. state is the one before the first token.
+// Gradients, all overwritten except dstate (B,K,V): in, the gradient of the state after the last
+// token; out, of the state before the first. `state` is the state before the first token.
 template <class N>
 void ddts_backward(N* dq, N* dk, N* dv, N* dg, N* dstate, const N* d_o, const N* q, const N* k,
                    const N* v, const N* g, const N* state, const int32_t* starts, DdtsDims dims) {

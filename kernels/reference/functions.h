@@ -18,7 +18,7 @@ R silu(R x) {
   return x * sigmoid(x);
 }
 
-// log(1 + x), also where 1 + x rounds: std::log1p knows no complex numbers.
+// log(1 + x), accurate even where 1 + x rounds: std::log1p does not take complex numbers.
 template <class R>
 R log1p(R x) {
   using std::abs;

@@ -1,4 +1,4 @@
-// Whole-array sums in the widest type at hand. Tests only.
+// Whole-array sums in the widest type available. Tests only.
 #pragma once
 
 #include <cstdint>
