@@ -20,7 +20,7 @@ class AdamW final : public Optimizer {
     return {{"adam_m", m_, all}, {"adam_v", v_, all}};
   }
 
-  // Reads gradients, values, moments; writes values, moments, bf16 copy.
+  // Cost: reads gradients, values and moments; writes values, moments and the bf16 copy.
   Op op() const override {
     return {"AdamW", {0, 7 * bytes_of(buffers().values) + bytes_of(buffers().bf16_copy)}};
   }

@@ -57,7 +57,7 @@ bool has_item(const std::string& list, const std::string& item) {
   return ("," + list + ",").find("," + item + ",") != std::string::npos;
 }
 
-// mountinfo writes blanks as \040.
+// mountinfo escapes blanks as \040.
 std::string unescaped(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -74,8 +74,8 @@ std::string unescaped(const std::string& text) {
   return out;
 }
 
-// The path of this process in the hierarchy of version 2, or in the one of version 1 that has the
-// controller cpu.
+// The path of this process in the version 2 hierarchy, or in the version 1 hierarchy with the cpu
+// controller.
 std::optional<std::string> path_of_process(const fs::path& root, bool v2) {
   std::ifstream stream(root / "proc/self/cgroup");
   for (std::string line; std::getline(stream, line);) {  // ID:CONTROLLERS:PATH
@@ -87,8 +87,8 @@ std::optional<std::string> path_of_process(const fs::path& root, bool v2) {
   return {};
 }
 
-// `path` below `mounted`, the part of the hierarchy that is visible here; empty when it is not
-// below, as in a container that sees the paths of its host.
+// `path` relative to `mounted`, the visible part of the hierarchy; empty if it is not below it, as
+// in a container that sees its host's paths.
 std::string below(const std::string& path, const std::string& mounted) {
   if (path.find("..") != std::string::npos) return "";
   if (mounted == "/") return path.substr(path.starts_with('/') ? 1 : 0);

@@ -21,7 +21,7 @@ TrainingMemory memory_of(const std::vector<DryMemory::Part>& parts) {
   return memory;
 }
 
-// What only a known vocabulary makes.
+// Allocations that depend on the size of the vocabulary.
 bool needs_vocabulary(std::string_view name) {
   return name == "embedding" || name == "head_loss" || name == "model.embeddings.weight" ||
          name == "lm_head.weight";
@@ -51,7 +51,7 @@ DryStep dry_step(const ModelConfig& config, const Dry& machine, DType compute,
     const Named named("moments");
     return make_optimizer(ctx.exec, model.parameters(), updates);
   }();
-  // One micro-batch stands for all; of the others only the losses are left when it is done.
+  // One micro-batch stands for all; only the losses of the others remain live.
   std::vector<Tensor> losses;
   for (int64_t i = 1; i < shape.micro_batches; ++i) {
     const Named named("head_loss");
@@ -108,7 +108,8 @@ double DryStep::useful_flop() const {
 
 double forward_flops_per_token(const ModelConfig& model, int64_t T) {
   const DryStep step = dry_step(model, {Cpu{1}}, DType::f32, {.T = T});
-  return step.useful_flop() / 3 / static_cast<double>(T);  // backward takes twice a forward
+  return step.useful_flop() / 3 /
+         static_cast<double>(T);  // backward costs twice as much as forward
 }
 
 }  // namespace rodimus

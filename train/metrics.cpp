@@ -20,14 +20,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Whole lines of steps up to `last`, as they stand in the file.
+// The complete lines of steps up to `last`, verbatim.
 std::string lines_until(const std::filesystem::path& file, int64_t last, int64_t evaluated) {
   if (!std::filesystem::exists(file)) return "";
   std::ifstream in(file, std::ios::binary);
   if (!in) fail("cannot read ", file.native(), ", whose lines the resumed run continues");
   std::string kept, line;
   while (std::getline(in, line)) {
-    if (in.eof()) break;  // no newline: cut off by a crash
+    if (in.eof()) break;  // no newline: truncated by a crash
     const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
     const bool eval = json.value("kind", "") == "eval";
@@ -77,7 +77,7 @@ void MetricsWriter::write(const std::string& kind, int64_t step,
   Json json = {{"kind", kind}, {"step", step}};
   for (const Metric& metric : metrics)
     std::visit([&](const auto& value) { json[metric.key] = value; }, metric.value);
-  // What is not UTF-8 (a path in a message) is replaced rather than thrown on.
+  // Invalid UTF-8 (such as a path in a message) is replaced; it must not throw.
   const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   const off_t end = ::lseek(fd_, 0, SEEK_END);
   if (write_all(fd_, line)) return;
@@ -134,7 +134,7 @@ ProgressLine::ProgressLine(Options options) : options_(std::move(options)) {
 ProgressLine ProgressLine::on(std::FILE* out) {
   Options options;
   options.out = out;
-  // Open MPI gives ranks a pseudo-terminal even when its own output goes into a file.
+  // Open MPI gives ranks a pseudo-terminal even if its own output goes to a file.
   options.terminal = ::isatty(::fileno(out)) == 1 && !launched_by_mpi();
   return ProgressLine(std::move(options));
 }
@@ -150,7 +150,7 @@ void ProgressLine::clear() {
 }
 
 void ProgressLine::step(const StepReport& report) {
-  // A terminal may be slow and far away: ten times a second is enough for the eye.
+  // A terminal may be slow or remote, and ten updates a second are enough for the eye.
   const double interval = options_.terminal ? 0.1 : options_.interval_s;
   const double now = options_.now();
   const bool last = report.step == report.total;

@@ -1,4 +1,4 @@
-// What a run tells while it runs: metrics.jsonl for programs, one progress line for people.
+// What a run reports while it runs: metrics.jsonl for programs, a progress line for people.
 #pragma once
 
 #include <chrono>
@@ -35,16 +35,17 @@ struct Metric {
 };
 
 // Appends lines of JSON to a file, for one writer: rank 0. Every line holds "kind" and "step".
-// Numbers read back exactly; what is not finite becomes null. A line is in the file when the call
-// returns, whole or (disk full) not at all: then stderr gets one warning and the run goes on.
+// Numbers read back exactly; non-finite ones become null. When a call returns, its line is in the
+// file completely or, if the disk is full, not at all: then one warning goes to stderr and the run
+// continues.
 class MetricsWriter {
  public:
-  // Continues a run after `resume_step` steps: lines of later steps, and what a crash left half
-  // written, are removed, so that the file ends up as if the run had never stopped. -1: a fresh
-  // run, the file starts empty. Write the lines of a step before saving its checkpoint, or a kill
+  // Continues a run after `resume_step` steps: lines of later steps, and a partial line left by a
+  // crash, are removed, so that the file ends up as if the run had never stopped. -1: a fresh run,
+  // the file starts empty. Write the lines of a step before saving its checkpoint, or a kill
   // between the two loses them. Throws Error when the file cannot be opened or rewritten.
-  // Lines of kind "eval" stay up to `evaluated_step`: one that was written, but whose checkpoint
-  // was not, will be written again.
+  // Lines of kind "eval" are kept only up to `evaluated_step`: one whose checkpoint was not written
+  // will be written again.
   MetricsWriter(std::filesystem::path file, int64_t resume_step, int64_t evaluated_step);
   ~MetricsWriter();
   MetricsWriter(const MetricsWriter&) = delete;
@@ -63,8 +64,9 @@ class MetricsWriter {
 std::string format_step(const StepReport& report);
 std::string format_duration(double seconds);  // "59s", "3m20s", "2h05m", "3d04h"
 
-// The console. On a terminal the step line is rewritten in place; elsewhere a line is printed when
-// `interval_s` have passed since the last one, and for the first and the last step. Notes stay.
+// The console. On a terminal the step line is rewritten in place; elsewhere a line is printed for
+// the first and the last step, and whenever `interval_s` have passed since the last one. Notes stay
+// visible.
 class ProgressLine {
  public:
   struct Options {
@@ -74,7 +76,7 @@ class ProgressLine {
     std::function<double()> now;  // seconds, monotonic; empty: the steady clock
   };
   explicit ProgressLine(Options options);
-  // A terminal when `out` is one.
+  // With options.terminal set if `out` is a terminal.
   static ProgressLine on(std::FILE* out);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
@@ -88,7 +90,7 @@ class ProgressLine {
 
   Options options_;
   double shown_ = 0;
-  bool any_ = false, open_ = false;  // open: a step line without its newline is on the screen
+  bool any_ = false, open_ = false;  // open: the screen shows a step line without its newline
 };
 
 }  // namespace rodimus

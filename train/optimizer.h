@@ -1,5 +1,5 @@
-// What turns gradients into an update of the parameters. The optimizers there are stand in
-// train/optimizers.h.
+// The interface of an optimizer, which turns gradients into an update of the parameters.
+// train/optimizers.h lists the optimizers.
 #pragma once
 
 #include <memory>
@@ -12,12 +12,12 @@
 
 namespace rodimus {
 
-// One of the arrays that an optimizer keeps from update to update, an element for each element of
-// the flat parameter buffers.
+// One of the arrays that an optimizer keeps between updates, with one element per element of the
+// flat parameter buffers.
 struct OptimizerState {
   std::string name;  // its group in a checkpoint: lower-case letters and _
   Tensor tensor;     // f32, the elements that this rank owns
-  Range owned;       // which those are
+  Range owned;       // the range of those elements
 };
 
 class Optimizer {
@@ -32,7 +32,7 @@ class Optimizer {
   // copy.
   void step(Exec& exec, double lr, double grad_norm);
 
-  // Always the same list. The tensors are the optimizer's own: who writes to them sets its state.
+  // Always the same list. The tensors are the optimizer's own: writing to them sets its state.
   virtual std::vector<OptimizerState> state() const = 0;
 
   // Name and cost of an update, for the profile.
@@ -43,7 +43,7 @@ class Optimizer {
   void set_updates(int64_t updates) { updates_ = updates; }
 
  protected:
-  // `grad_scale` is the clipping; updates() counts this update already.
+  // `grad_scale` is the clipping factor; updates() already counts this update.
   virtual void update(Exec& exec, double lr, double grad_scale) = 0;
   const OptimizerConfig& config() const { return config_; }
   ParameterBuffers& buffers() const { return buffers_; }
@@ -54,14 +54,14 @@ class Optimizer {
   int64_t updates_ = 0;
 };
 
-// The optimizer that config.name names, as it begins. Throws Error when there is none.
+// The optimizer named config.name, in its initial state. Throws Error if there is none.
 std::unique_ptr<Optimizer> make_optimizer(Exec& exec, ParameterBuffers& buffers,
                                           const OptimizerConfig& config);
 std::vector<std::string> optimizer_names();
 
-// sqrt of the sum of squares of all gradients, by blocks within each parameter, in the order of the
-// declarations: the bits depend neither on how the buffers are laid out nor on the number of ranks.
-// NaN and infinity come through.
+// sqrt of the sum of squares of all gradients, summed by blocks within each parameter, in
+// declaration order: the bits depend neither on the layout of the buffers nor on the number of
+// ranks. NaN and infinity propagate.
 double gradient_norm(Exec& exec, const ParameterBuffers& buffers);
 
 }  // namespace rodimus

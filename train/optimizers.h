@@ -1,5 +1,5 @@
-// The table of optimizers: what optimizer.name may name. A new one is a source file with its make
-// function, a declaration and a line here.
+// The table of optimizers: the valid values of optimizer.name. A new one needs a source file with
+// its make function, and a declaration and a line here.
 #pragma once
 
 #include <array>

@@ -19,7 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The least time of one call, over about a quarter of a second.
+// The shortest time of one call, measured over about a quarter of a second.
 template <class F>
 double best_seconds(F&& f) {
   double best = 1e30;
@@ -38,7 +38,7 @@ void triad(const Cpu& exec, float* a, const float* b, const float* c, int64_t n)
     for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 3.0f * c[i];
   });
 }
-// Reads two arrays and writes one as well.
+// Like the CPU's triad, it reads two arrays and writes one.
 [[maybe_unused]] void triad(Cuda& exec, float* a, const float* b, const float*, int64_t n) {
   accumulate(exec, a, b, n);
 }
@@ -47,13 +47,14 @@ void triad(const Cpu& exec, float* a, const float* b, const float* c, int64_t n)
 
 double measure_gemm_gflops(Exec& exec, DType compute) {
   const Device device = device_of(exec);
-  // Large enough that neither device is limited by anything but its arithmetic.
+  // Large enough that either device is limited by arithmetic alone.
   const int64_t size = device == Device::cuda ? 8192 : 1024;
   if (!has_native_bf16(device)) compute = DType::f32;
   Tensor values = Tensor::empty({size, size}, DType::f32, device);
-  on_device(exec, [&](auto& backend) {  // with zeros a GPU draws less power and runs faster
-    random_normal(backend, values.data<float>(), values.numel(), 1, /*seed=*/1, /*stream=*/0);
-  });
+  on_device(
+      exec, [&](auto& backend) {  // not zeros: with those a GPU draws less power and runs faster
+        random_normal(backend, values.data<float>(), values.numel(), 1, /*seed=*/1, /*stream=*/0);
+      });
   const Tensor a = convert_to(exec, values, compute);
   Tensor c = Tensor::empty({size, size}, compute, device);
   const double seconds = best_seconds([&] {

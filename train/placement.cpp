@@ -22,7 +22,8 @@ cpu_set_t mask_of(pid_t process) {
   return mask;
 }
 
-// Open MPI's own choice: neither the command line nor the environment names a binding.
+// Whether the binding is Open MPI's own choice: neither the command line nor the environment names
+// one.
 bool bound_by_default() {
   return std::getenv("OMPI_COMM_WORLD_SIZE") && !std::getenv("OMPI_MCA_hwloc_base_binding_policy");
 }
@@ -38,7 +39,7 @@ bool take_part(const cpu_set_t& all, int part, int local_rank) {
   return sched_setaffinity(0, sizeof(mine), &mine) == 0;
 }
 
-// Cores for each rank, before the quota of a container.
+// Cores per rank, before applying the quota of a container.
 int available_cores(const Communicator& communicator) {
   const cpu_set_t own = mask_of(0);
   const int cores = std::max(1, CPU_COUNT(&own));

@@ -11,7 +11,8 @@
 namespace rodimus {
 namespace {
 
-// A run that computed on one device does not continue on the other unasked. `config`: continued().
+// A run that used one kind of device does not silently continue on the other. `config`: result of
+// continued().
 void check_device(const Config& written, const Config& config,
                   const std::filesystem::path& checkpoint, std::vector<std::string>& notes) {
   if (written.run.device != "auto" || config.run.device == "auto") return;
@@ -44,7 +45,7 @@ PreparedRun prepare_run(const Config& written, const StartOptions& options,
                                   [&](const std::string& line) { notes.push_back(line); });
 
   Config config = written;
-  std::optional<Config> before;  // that of the checkpoint, when the run resumes
+  std::optional<Config> before;  // the configuration in the checkpoint, if the run resumes
   together(communicator, [&] {
     if (start.from != RunStart::From::resume) return;
     before = config_of(CheckpointReader(start.checkpoint));

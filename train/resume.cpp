@@ -24,7 +24,7 @@ struct Change {
   }
 };
 
-// Keys that do not mean the same, in the order of the table.
+// The keys whose meaning differs, in the order of the table.
 std::vector<Change> changes(Config before, Config now) {
   const auto old_fields = config_fields(before), new_fields = config_fields(now);
   std::vector<Change> found;
@@ -67,7 +67,7 @@ std::vector<std::string> changes_at_resume(const Config& before, const Config& n
                                            bool other_compute) {
   std::vector<std::string> lines;
   for (const Change& change : changes(before, now)) {
-    // Checkpoints of version 0.1 may hold "auto": nobody knows what the run has computed in.
+    // Checkpoints of version 0.1 may hold "auto": the type that the run used is unknown.
     const bool allowed = other_compute || change.before == kAuto;
     switch (change.at_resume) {
       case AtResume::silent:
@@ -103,7 +103,7 @@ RateChange rate_change(const Config& before, const Config& now, int64_t step) {
   const double next = learning_rate(now.optimizer, now.run.steps, step);
   const double planned = learning_rate(before.optimizer, before.run.steps, step);
   constexpr double kTenth = 0.1;
-  // Within a schedule a warm-up may well double the rate.
+  // A jump that the schedule plans is fine: a warm-up may well double the rate.
   const bool jump = std::abs(next - last) > kTenth * last && next != planned;
   return {fmt::format("learning rate {:.3g} in the last step, {:.3g} in the next", last, next),
           jump};

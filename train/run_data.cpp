@@ -24,7 +24,7 @@ void require_same_tokenizer(const Dataset* data, const char* key, const Tokenize
        "; name the tokenizer.model that lies beside the shards, or tokenize again");
 }
 
-// What needs no look at the contents of shards.
+// The part that does not read the contents of shards.
 RunData put_together(DataSources sources, int64_t vocab_size, int64_t seq_len) {
   if (const int64_t known = sources.vocab_size(); vocab_size < known) {
     fail("model.vocab_size = ", vocab_size, " is less than the ", known,
@@ -77,7 +77,7 @@ std::string data_fingerprint(const Dataset& data) {
       add(shard.info()->bin_xxh64);
       continue;
     }
-    constexpr int64_t kSample = 4096;  // tokens at either end
+    constexpr int64_t kSample = 4096;  // tokens at each end
     std::vector<int32_t> tokens(static_cast<size_t>(std::min(kSample, shard.tokens())));
     const auto count = static_cast<int64_t>(tokens.size());
     for (const int64_t begin : {int64_t{0}, shard.tokens() - count}) {
@@ -124,7 +124,7 @@ RunData open_data(DataSources sources, int64_t vocab_size, int64_t seq_len,
     for (const Shard& shard : data->shards()) shards.push_back(&shard);
   }
   verify_shards(shards, vocab_size, verify, communicator);
-  // It reads a little of every shard without NAME.json.
+  // data_fingerprint() reads a little of every shard without NAME.json.
   if (run.train) {
     together(communicator, [&] {
       if (communicator.rank() == 0) run.fingerprint = data_fingerprint(*run.train);

@@ -1,13 +1,13 @@
-// One run per output folder: two jobs that write the same checkpoints would remove each other's.
+// One run per output folder: two jobs that write checkpoints there would remove each other's.
 #pragma once
 
 #include <filesystem>
 
 namespace rodimus {
 
-// Holds an advisory lock on folder/lock from construction to destruction; a process that dies gives
-// it up. Waits a few seconds for a predecessor that is still ending, then throws Error. Where the
-// file system knows no locks (some network file systems) it does nothing.
+// Holds an advisory lock on folder/lock from construction to destruction; a process that dies
+// releases it. Waits a few seconds for a previous run that is still exiting, then throws Error. On
+// file systems without locks (some network file systems) it does nothing.
 class RunLock {
  public:
   explicit RunLock(const std::filesystem::path& folder);

@@ -1,4 +1,4 @@
-// Everything that a run tells: metrics.jsonl, TensorBoard, and the console.
+// Everything that a run reports: metrics.jsonl, TensorBoard, and the console.
 #pragma once
 
 #include <filesystem>
@@ -14,15 +14,15 @@ namespace rodimus {
 
 class RunReport {
  public:
-  // Only the leading rank tells anything; on others every member does nothing.
+  // Only the leading rank reports; on other ranks all members do nothing.
   explicit RunReport(bool leads) : leads_(leads) {}
 
-  // Opens the files in `folder`. `resumed`: the step that the run resumes at, -1 for a fresh one;
+  // Opens the files in `folder`. `resumed`: the step at which the run resumes, -1 for a fresh one;
   // see MetricsWriter. Throws Error.
   void open(const std::filesystem::path& folder, int64_t resumed, int64_t evaluated_step);
 
   void note(const std::string& line);  // a line that stays on the console
-  // `skipped`: the update was left out; `show`: on the console as well.
+  // `skipped`: the update was skipped; `show`: on the console as well.
   void step(const StepReport& report, bool skipped, bool show);
   void evaluation(int64_t step, const EvalResult& result);
   void left_out(const LeftOut& part);

@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using Note = std::function<void(const std::string&)>;
 
-// The step in the name of a step folder; nothing for other paths.
+// The step in the name of a step folder; nullopt for other paths.
 std::optional<int64_t> step_of(const fs::path& path) {
   const fs::path folder = path.has_filename() ? path : path.parent_path();
   const auto name = parse_step_folder(folder.filename().string());
@@ -36,12 +36,12 @@ void check_options(const StartOptions& options) {
   }
 }
 
-// The sound checkpoint that `path` stands for.
+// The intact checkpoint at `path`.
 fs::path sound_checkpoint(const fs::path& path, const Note& note) {
   std::vector<std::string> problems;
   const fs::path found = find_checkpoint(path, &problems);
   for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
-  if (found == path) CheckpointReader(found).verify();  // else it was picked because it is sound
+  if (found == path) CheckpointReader(found).verify();  // else it was chosen because it is intact
   return found;
 }
 
@@ -61,7 +61,7 @@ RunStart resume_newest(const fs::path& output, const StartOptions& options, cons
        "; choose another run.output, or leave --init-from out to resume that run");
 }
 
-// The newest sound checkpoint of `output` whose run left out the data of `steps` steps at `step`.
+// The newest intact checkpoint in `output` whose run skipped the data of `steps` steps at `step`.
 std::optional<fs::path> left_out_before(const fs::path& output, int64_t step, int64_t steps) {
   const auto newest = newest_sound_checkpoint(output, nullptr);
   if (!newest) return {};
@@ -72,7 +72,7 @@ std::optional<fs::path> left_out_before(const fs::path& output, int64_t step, in
 
 RunStart resume_named(const fs::path& output, const std::vector<fs::path>& present,
                       const StartOptions& options, const Note& note) {
-  // Looked for first: the named checkpoint may have been pruned since, or saved again.
+  // Checked first, because the named checkpoint may have been pruned or saved again since.
   if (options.skip_steps > 0 && !present.empty()) {
     if (const auto newest = left_out_before(output, *step_of(options.resume), options.skip_steps)) {
       note(concat("the data of ", options.skip_steps, " steps was left out before: resuming ",
@@ -83,7 +83,7 @@ RunStart resume_named(const fs::path& output, const std::vector<fs::path>& prese
   const fs::path checkpoint = sound_checkpoint(options.resume, note);
   const int64_t step = CheckpointReader(checkpoint).state().step;
   const auto newest = present.empty() ? std::nullopt : step_of(present.back());
-  // With later checkpoints in run.output the next automatic resume would go on from those.
+  // If run.output held later checkpoints, the next automatic resume would continue from those.
   if (newest && *newest > step) {
     fail("--resume ", options.resume, " is at step ", step, ", but run.output = \"",
          output.native(), "\" already holds step ", *newest,

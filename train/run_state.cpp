@@ -13,10 +13,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Reads elements `range` of one array of `checkpoint`, as `layout` numbers them.
+// Reads elements `range` of one array of `checkpoint`, numbered as in `layout`.
 void read_array(Exec& exec, const CheckpointReader& checkpoint, const std::string& group,
                 const FlatLayout& layout, Range range, const Tensor& into) {
-  constexpr int64_t kPiece = int64_t{1} << 22;  // elements that lie on the host at a time
+  constexpr int64_t kPiece = int64_t{1} << 22;  // elements on the host at a time
   std::vector<float> piece(static_cast<size_t>(std::min(kPiece, range.size())));
   for (int64_t begin = range.begin; begin < range.end; begin += kPiece) {
     const int64_t end = std::min(begin + kPiece, range.end);
@@ -89,7 +89,7 @@ RunState run_state(const CheckpointReader& checkpoint) {
     json.at("skipped_in_a_row").get_to(state.skipped_in_a_row);
     json.at("evaluated_step").get_to(state.evaluated_step);
     json.at("data").get_to(state.data);
-    // Checkpoints of version 0.1 have no more than that.
+    // Checkpoints of version 0.1 have only the fields above.
     state.init_from = json.value("init_from", "");
     state.init_moments = json.value("init_moments", false);
     state.threads = json.value("threads", int64_t{0});

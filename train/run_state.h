@@ -1,5 +1,5 @@
-// The checkpoint of a run: what it holds, and both halves of it. What is written and what is read
-// back stand side by side in run_state.cpp.
+// The checkpoint of a run: what it contains, and how it is written and read back, side by side in
+// run_state.cpp.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace rodimus {
 
-// Data that --skip-steps left out: before step `step` + 1, the samples of `steps` steps.
+// Data skipped by --skip-steps: before step `step` + 1, the samples of `steps` steps.
 struct LeftOut {
   int64_t step = 0, steps = 0;
   uint64_t from = 0, to = 0;  // samples [from, to)
@@ -24,31 +24,31 @@ struct RunState {
   int64_t step = 0;     // optimizer steps done
   uint64_t sample = 0;  // global index of the next sample: the loader's whole state
   int64_t updates = 0;  // steps that changed the parameters: AdamW's t
-  int64_t skipped = 0, skipped_in_a_row = 0;  // steps that did not: loss or gradient not finite
+  int64_t skipped = 0,
+          skipped_in_a_row = 0;  // steps that did not, because loss or gradient was not finite
   int64_t evaluated_step = -1;
   std::string data;       // fingerprint of data.train
-  std::string init_from;  // what --init-from named when the run began, "" = nothing
+  std::string init_from;  // --init-from when the run began, "" = none
   bool init_moments = false;
-  int64_t threads = 0;  // of rank 0: sums depend on them by rounding; 0 = unknown
+  int64_t threads = 0;  // on rank 0; affects the rounding of sums; 0 = unknown
   std::vector<LeftOut> left_out;
 
   uint64_t samples_left_out() const;
 };
 
-// What is stored beside the arrays.
+// What is stored besides the arrays.
 TrainState stored_form(const RunState& state, const ResolvedConfig& config,
                        std::string tokenizer_hash);
-// Its inverse. Both throw Error when the checkpoint is not that of a training run.
+// The inverse of stored_form(). Both throw Error when the checkpoint is not that of a training run.
 RunState run_state(const CheckpointReader& checkpoint);
 Config config_of(const CheckpointReader& checkpoint);
 
-// Where the parameters lie in their flat buffer, as checkpoints describe it.
+// The positions of the parameters in their flat buffer, as checkpoints describe them.
 FlatLayout layout_of(const ParameterBuffers& buffers);
 
-// Saves parameters, the state of the optimizer and `stored` as a checkpoint in the folder `output`,
-// each rank its share. Throws SharedError: what save_checkpoint() throws, and a parameter that is
-// not finite as NotFinite, since a run cannot continue from there. Collective. Returns the step
-// folder.
+// Saves parameters, the optimizer's state and `stored` as a checkpoint in the folder `output`; each
+// rank writes its share. Throws SharedError as save_checkpoint() does, and NotFinite if a parameter
+// is not finite, because a run cannot continue from there. Collective. Returns the step folder.
 std::filesystem::path save_run(const std::filesystem::path& output, const TrainState& stored,
                                Exec& exec, const ParameterBuffers& buffers, Optimizer& optimizer,
                                Communicator& communicator);
@@ -57,13 +57,13 @@ class NotFinite : public SharedError {
   using SharedError::SharedError;
 };
 
-// Reads parameters, the state of the optimizer and the number of its updates. Throws Error naming a
-// tensor that holds NaN or infinity, and as read_parameters() does.
+// Reads the parameters, the optimizer's state and its number of updates. Throws Error naming a
+// tensor with NaN or infinity, and as read_parameters() does.
 void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers,
              Optimizer& optimizer);
 
-// Reads the parameters alone, and makes their bf16 copy. Throws Error when tensors are missing or
-// of another shape, and when a parameter is NaN or infinite.
+// Reads only the parameters, and refreshes their bf16 copy. Throws Error when tensors are missing
+// or have another shape, and when a parameter is NaN or infinite.
 void read_parameters(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& buffers);
 
 }  // namespace rodimus

@@ -1,4 +1,4 @@
-// SIGTERM, SIGINT and SIGUSR1 ask a run to save and leave with exit code 0. Polled at every step,
+// SIGTERM, SIGINT and SIGUSR1 ask a run to save and exit with code 0. Polled at every step,
 // micro-batch of an evaluation, chunk of a prompt and generated token. A second SIGINT ends the
 // process at once.
 #pragma once
@@ -7,7 +7,8 @@
 
 namespace rodimus {
 
-// What a collective throws on every rank when a signal came in it: the work is not complete.
+// Thrown on every rank by a collective operation that a signal interrupted: its work is not
+// complete.
 class StoppedBySignal : public SharedError {
  public:
   using SharedError::SharedError;

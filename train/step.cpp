@@ -18,8 +18,8 @@ Op whole_pass(std::string_view name, double bytes) { return {name, {0, bytes}}; 
 
 }  // namespace
 
-// All micro-batches of this rank; gradients end in the flat buffer, and `gradient_sum` hears when
-// the last micro-batch makes them final. Returns the summed loss of the rank.
+// Runs all micro-batches of this rank; gradients end up in the flat buffer, and `gradient_sum` is
+// told as the last micro-batch makes them final. Returns the summed loss of the rank.
 double Stepper::forward_backward(BucketedSum& gradient_sum, double* data_wait_s) {
   constexpr auto kStep = Profile::Phase::step;
   Tensor& grads = model.parameters().grads;
@@ -28,7 +28,8 @@ double Stepper::forward_backward(BucketedSum& gradient_sum, double* data_wait_s)
     on_device(ctx.exec, [&](auto& exec) { fill(exec, grads.data<float>(), 0, grads.numel()); });
   }
   const float scale = 1 / static_cast<float>(tokens);
-  // Summed after the last one: on a GPU the host would wait for each sum, and has batches to make.
+  // Losses are summed after the last micro-batch: on a GPU the host would wait for each sum instead
+  // of preparing batches.
   std::vector<Tensor> losses;
   for (int64_t i = 0; i < micro_batches; ++i) {
     BatchTensors batch;
@@ -80,7 +81,7 @@ StepResult Stepper::step(double lr) {
     const Scope scope(ctx.profile, whole_pass("gradient norm", bytes_of(buffers.grads)), kStep);
     result.grad_norm = gradient_norm(ctx.exec, buffers);
   }
-  // Both come from sums over all ranks, so every rank decides alike.
+  // Both come from sums over all ranks, so every rank makes the same decision.
   result.skipped = !(std::isfinite(result.loss) && std::isfinite(result.grad_norm));
   if (!result.skipped) {
     const Scope scope(ctx.profile, optimizer.op(), kStep);

@@ -10,29 +10,30 @@
 
 namespace rodimus {
 
-// What a step came to; the same on every rank.
+// The result of a step; the same on every rank.
 struct StepResult {
   double loss = 0;  // nats per token, mean over the global batch
   double grad_norm = 0;
-  bool skipped = false;    // loss or gradient not finite: parameters stayed as they were
+  bool skipped = false;    // loss or gradient not finite: parameters are unchanged
   bool stop = false;       // some rank received a stop signal
   double data_wait_s = 0;  // mean over ranks of the time spent in `next`
 };
 
-// The collaborators of a step, and what stays the same from step to step.
+// What a step works with, and what does not change from step to step.
 struct Stepper {
-  Context ctx;  // with its profile, if there is one; the tape is the step's own
+  Context ctx;  // with a profile, if wanted; each step makes its own tape
   Model& model;
   Optimizer& optimizer;
   Communicator& communicator;
-  int64_t tokens = 0;         // of the global batch
+  int64_t tokens = 0;         // in the global batch
   int64_t micro_batches = 1;  // per rank
   bool recompute = false;
   std::function<BatchTensors()> next;  // the next micro-batch of this rank
-  // Backward starts a sum over the ranks whenever so many gradients more are final.
+  // Backward starts a sum over the ranks whenever this many more gradients are final.
   int64_t bucket = BucketedSum::kBucket;
 
-  // Gradients to zero, micro-batches, sum over ranks, norm, update with `lr`. Every rank calls it.
+  // Zeroes the gradients, runs the micro-batches, sums over ranks, takes the norm, and updates with
+  // `lr`. Collective.
   StepResult step(double lr);
 
  private:

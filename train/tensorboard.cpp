@@ -34,7 +34,8 @@ std::string bytes_of(T value) {
   return {bytes.begin(), bytes.end()};
 }
 
-// A checksum of data that holds checksums is weak, hence the rotation (TFRecord's own rule).
+// The checksum of data that contains checksums is weak, hence the rotation (which TFRecord
+// prescribes).
 std::string masked_crc(std::string_view bytes) {
   return bytes_of(std::rotr(crc32c(bytes), 15) + 0xa282ead8u);
 }
@@ -65,7 +66,7 @@ std::string host_name() {
 
 constexpr std::string_view kPrefix = "events.out.tfevents.";
 
-// The event file of `folder` that TensorBoard reads last; "" when there is none.
+// The event file in `folder` that TensorBoard reads last; "" if there is none.
 std::string last_name(const std::filesystem::path& folder) {
   std::string last;
   std::error_code error;
@@ -76,8 +77,9 @@ std::string last_name(const std::filesystem::path& folder) {
   return last;
 }
 
-// TensorBoard reads the files of a folder in the order of their names, whose first part is the time
-// in seconds. A run moves between machines, whose clocks may differ: then a second after `last`.
+// TensorBoard reads the files of a folder in the order of their names, which start with the time in
+// seconds. A run may move to a machine whose clock is behind: then the name is one second after
+// `last`.
 std::string name_after(const std::string& last) {
   const auto name_at = [](int64_t seconds) {
     return fmt::format("{}{:010}.{}", kPrefix, seconds, host_name());
@@ -90,7 +92,7 @@ std::string name_after(const std::string& last) {
   if (last.starts_with(kPrefix))
     std::from_chars(last.data() + kPrefix.size(), last.data() + last.size(), seconds);
   const std::string next = seconds < INT64_MAX ? name_at(seconds + 1) : "";
-  return next > last ? next : last + ".next";  // a name that is not ours
+  return next > last ? next : last + ".next";  // `last` was not written by us
 }
 
 }  // namespace
@@ -107,10 +109,10 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, int64_
   file_ = folder / name_after(last_name(folder));
   out_.open(file_, std::ios::binary);
   record(event(0, field(3, kBytes, "brain.Event:2")));
-  // SessionLog: status = 1 with START = 1. TensorBoard drops what it has of this step and later
-  // ones, but takes the first START that it meets for the birth of the run and drops nothing: hence
-  // two, which work whatever earlier files hold, also those of a run that began again without a
-  // checkpoint.
+  // SessionLog: status = 1 with START = 1. On a START, TensorBoard drops what it has of this step
+  // and later ones, except that it takes the very first START for the beginning of the run and
+  // drops nothing. Writing two works whatever earlier files contain, even those of a run that began
+  // again without a checkpoint.
   const std::string start = event(resume_step + 1, field(7, kBytes, field(1, kVarint, varint(1))));
   record(start);
   record(start);

@@ -32,8 +32,8 @@ using Clock = std::chrono::steady_clock;
 
 class Trainer {
  public:
-  explicit Trainer(PreparedRun& run);  // takes its sources; its place must outlive the Trainer
-  // Reads the checkpoint that the run starts from, and opens the run folder.
+  explicit Trainer(PreparedRun& run);  // takes run.sources; run.place must outlive the Trainer
+  // Reads the checkpoint from which the run starts, and opens the run folder.
   void begin(const RunStart& start, const StartOptions& options, std::unique_ptr<RunLock> lock);
   void run();
   void note(const std::string& line) { report_.note(line); }
@@ -47,8 +47,8 @@ class Trainer {
   StepResult take_step();
   void report(const StepResult& result, double step_s);
   bool evaluation_due() const;
-  bool evaluate();  // false: a stop signal came
-  // `last`: nothing comes after it, so a failure is an error; the same on every rank.
+  bool evaluate();  // false if a stop signal came
+  // `last`: no later save will follow, so a failure is an error; the same on every rank.
   void save(bool last);
   void check_identical(const std::string& when);
 
@@ -63,9 +63,9 @@ class Trainer {
   std::unique_ptr<RunLock> lock_;
   RunReport report_;
   double peak_gflops_ = 0;      // of all ranks together
-  double flops_per_token_ = 0;  // useful ones of training
+  double flops_per_token_ = 0;  // useful FLOPs of training
 
-  RunState state_;  // its sample, updates and data are brought up to date by save()
+  RunState state_;  // save() updates its sample, updates and data
   int64_t saved_step_ = -1;
   double mean_step_s_ = 0;
 };
@@ -142,7 +142,7 @@ void Trainer::begin(const RunStart& start, const StartOptions& options,
   together(communicator_, [&] {
     if (leads()) open_output(resumes ? state_.step : -1, std::move(lock));
     if (start.skip_steps > 0) leave_out(start.skip_steps);
-    // Their lines belong to the next step: resuming at this one removed them from metrics.jsonl.
+    // Their lines belong to the next step, so resuming at this one removed them from metrics.jsonl.
     for (const LeftOut& part : state_.left_out)
       if (part.step == state_.step) report_.left_out(part);
   });
@@ -161,15 +161,16 @@ void Trainer::open_output(int64_t resumed, std::unique_ptr<RunLock> lock) {
   }
   report_.open(folder, resumed, state_.evaluated_step);
   write_whole(folder / "config.toml", to_toml(config_));
-  // So that a run folder can be moved, or read from elsewhere.
+  // A copy, so that a run folder can be moved, or read from elsewhere.
   if (data_.tokenizer) {
     write_whole(folder / kRunTokenizer, data_.tokenizer->model());
   } else {
-    std::filesystem::remove(folder / kRunTokenizer, error);  // of an earlier run in this folder
+    std::filesystem::remove(folder / kRunTokenizer,
+                            error);  // left by an earlier run in this folder
   }
 }
 
-// A new run on the parameters of another one.
+// Starts a new run with the parameters of another one.
 void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions& options) {
   const bool moments = options.init_moments;
   const CheckpointReader checkpoint(folder);
@@ -214,7 +215,7 @@ void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) 
   }
 }
 
-// The samples of the next `steps` steps are never seen.
+// Skips the samples of the next `steps` steps for good.
 void Trainer::leave_out(int64_t steps) {
   const uint64_t from = loader_->position();
   const uint64_t to =
@@ -234,10 +235,10 @@ StepResult Trainer::take_step() {
 
 void Trainer::run() {
   bool stop = false;
-  // A stop may have come between a step and the evaluation that belongs to it.
+  // The run may have been stopped between a step and its evaluation.
   if (state_.step > 0 && evaluation_due() && state_.evaluated_step != state_.step) {
     stop = !evaluate();
-    if (!stop) save(state_.step >= config_.run.steps);  // so that it is not done again
+    if (!stop) save(state_.step >= config_.run.steps);  // so that the evaluation is not repeated
   }
   if (state_.step >= config_.run.steps && saved_step_ == state_.step && !stop) {
     note(concat("the run is complete: ", state_.step, " of ", config_.run.steps, " steps"));
@@ -257,8 +258,8 @@ void Trainer::run() {
     }
     stop = result.stop;
     if (!stop && evaluation_due()) stop = !evaluate();
-    // In a streak of skipped steps something is wrong: the last good checkpoints must not be pruned
-    // for copies of it.
+    // During a streak of skipped steps something is wrong: good checkpoints must not be pruned in
+    // favour of new copies of this state.
     const bool save_due = config_.checkpoint.every > 0 &&
                           state_.step % config_.checkpoint.every == 0 &&
                           state_.skipped_in_a_row == 0;
@@ -274,7 +275,7 @@ void Trainer::run() {
 
 void Trainer::report(const StepResult& result, double step_s) {
   const auto tokens = static_cast<double>(config_.tokens_per_step());
-  // The mean forgets slowly, so that one slow step does not make the ETA jump.
+  // A slowly moving mean, so that one slow step does not make the ETA jump.
   mean_step_s_ = mean_step_s_ == 0 ? step_s : 0.95 * mean_step_s_ + 0.05 * step_s;
   if (!leads()) return;
   const auto samples = static_cast<int64_t>(loader_->position() - state_.samples_left_out());
@@ -329,7 +330,8 @@ void Trainer::save(bool last) {
     problem = error.what();
   }
   if (!problem.empty()) {
-    // A full disk must not end a run that could go on and save later; at its end there is no later.
+    // A full disk must not end a run that could continue and save later; at the end of the run
+    // there is no later save.
     if (last) throw SharedError("the last checkpoint could not be saved: " + problem);
     note(concat("checkpoint at step ", state_.step, " not saved, the run goes on: ", problem));
     return;
@@ -361,7 +363,7 @@ void train(const Config& written, const StartOptions& options, Communicator& com
   std::optional<Trainer> trainer;
   try {
     trainer.emplace(run);
-  } catch (const StoppedBySignal& stop) {  // nothing is lost: as good an end as after a step
+  } catch (const StoppedBySignal& stop) {  // nothing is lost: the same as a stop after a step
     if (communicator.rank() == 0) ProgressLine::on(stdout).note(stop.what());
     return;
   }

@@ -7,10 +7,10 @@
 
 namespace rodimus {
 
-// Trains as the configuration says, resolved here: to run.steps, or until a stop signal came, which
-// saves and returns as well. Every rank calls it. Throws the same Error on all ranks for what is
-// found during set-up and in collectives' agreement; an Error of one rank alone (damaged data met
-// in the middle) leaves the others waiting: main() ends the job then.
+// Resolves the configuration and trains to run.steps, or until a stop signal; either way it saves
+// and returns. Every rank calls it. Errors during set-up, or that all ranks agree on, are thrown on
+// every rank; an Error on one rank alone (damaged data found during training) leaves the others
+// waiting, so main() ends the job.
 void train(const Config& written, const StartOptions& options, Communicator& communicator);
 
 }  // namespace rodimus

@@ -20,9 +20,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kRoundSeconds = 1;  // between two looks at what the other ranks did
+constexpr double kRoundSeconds = 1;  // between exchanges with the other ranks
 constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
-constexpr int64_t kRoundsPerWrite = 30;  // what a kill costs
+constexpr int64_t kRoundsPerWrite = 30;  // a kill loses at most this much
 
 template <class T>
 void add(Xxh64& hash, const T& value) {
@@ -55,17 +55,18 @@ class Verification {
 
   const VerifyOptions& options_;
   Communicator& communicator_;
-  int workers_ = 0, worker_ = 0;  // the ranks that see the same files as this one, and its place
-  bool as_rank_0_ = false;        // rank 0 sees them too
+  int workers_ = 0,
+      worker_ = 0;          // ranks that see the same files; this one's index
+  bool as_rank_0_ = false;  // rank 0 sees the same files
   struct Task {
     FileCheck check;
-    size_t slot;  // of the file among all of the run's, the same on every rank
+    size_t slot;  // index of the file among all files of the run, the same on every rank
   };
   size_t slots_ = 0;
-  VerifiedFiles known_;      // of this run's files, as they are now
-  std::vector<Task> tasks_;  // what is to be read, by all workers together
+  VerifiedFiles known_;      // of this run's files, in their current state
+  std::vector<Task> tasks_;  // to be read by all workers together
   std::vector<size_t> mine_;
-  uint64_t bytes_ = 0;  // of mine
+  uint64_t bytes_ = 0;  // of mine_
 };
 
 void Verification::require_same_data(const std::vector<const Shard*>& shards) {
@@ -79,7 +80,7 @@ void Verification::require_same_data(const std::vector<const Shard*>& shards) {
   require_identical(communicator_, hash.digest(), "shards (number, sizes, checksums)");
 }
 
-// Of these very files: a copy has another inode. Not negative.
+// A number that identifies these very files (a copy has another inode). Not negative.
 int64_t Verification::identity_of(const std::vector<const Shard*>& shards) {
   Xxh64 hash;
   for (const Shard* shard : shards) {
@@ -92,8 +93,8 @@ int64_t Verification::identity_of(const std::vector<const Shard*>& shards) {
   return static_cast<int64_t>(hash.digest() >> 1);
 }
 
-// On a file system that all machines share these are all ranks; of copies on local disks each has
-// to be read.
+// On a file system shared by all machines these are all ranks; copies on local disks must each be
+// read.
 void Verification::find_workers(int64_t identity) {
   std::vector<int64_t> identities(static_cast<size_t>(communicator_.world_size()), 0);
   identities[static_cast<size_t>(communicator_.rank())] = identity;
@@ -178,7 +179,7 @@ void Verification::run() {
 
 void Verification::read_all(Progress& progress) {
   uint64_t read = 0;
-  size_t next = 0;  // of mine_
+  size_t next = 0;  // index into mine_
   for (int64_t round = 1;; ++round) {
     together(communicator_, [&] {
       const auto begin = Clock::now();
@@ -201,7 +202,7 @@ void Verification::read_all(Progress& progress) {
   }
 }
 
-// Collective. What was read so far of the files that rank 0 sees.
+// Collective. Records what has been read so far of the files that rank 0 sees.
 void Verification::remember() {
   std::vector<int64_t> facts(4 * slots_, 0);
   for (const size_t i : mine_) {
@@ -227,7 +228,7 @@ void Verification::remember() {
   write(files);
 }
 
-// A memory that cannot be written costs time at the next start, not this run.
+// If the record cannot be written, the next start takes longer, but this run continues.
 void Verification::write(const VerifiedFiles& files) const {
   try {
     std::filesystem::create_directories(options_.memory.parent_path());
@@ -245,7 +246,7 @@ std::vector<int> share_work(const std::vector<uint64_t>& sizes, int workers) {
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
-  std::set<std::pair<uint64_t, int>> load;  // the first has least
+  std::set<std::pair<uint64_t, int>> load;  // the first has the least work
   for (int worker = 0; worker < workers; ++worker) load.emplace(0, worker);
   std::vector<int> owners(sizes.size());
   for (const size_t task : order) {

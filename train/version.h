@@ -1,4 +1,4 @@
-// What this program is: version, commit, and what it was built with.
+// The program's version, commit, and build features.
 #pragma once
 
 #include <string>
@@ -6,11 +6,10 @@
 namespace rodimus {
 
 // Two lines: "rodimus 0.1 (commit 639c7fd5d446)" and "features: ...". The commit ends in "-dirty"
-// when files had changed since, and is "unknown" where there is neither git nor an archive made by
-// it.
+// if files had changed since, and is "unknown" if there is neither git nor an archive made by git.
 std::string version_text();
 
-// The commit alone. Its source is written by cmake/commit.cmake, in every build.
+// Only the commit. cmake/commit.cmake writes its source in every build.
 const char* commit();
 
 }  // namespace rodimus
