@@ -1,5 +1,5 @@
-// TOML text -> Config. The table of keys is in config_schema.cpp; here are parsing, the checks that
-// look at several keys, and printing.
+// TOML text -> Config: parsing, checks that involve several keys, and printing. The table of keys
+// is in config_schema.cpp.
 #include "train/config/config.h"
 
 #include <toml++/toml.h>
@@ -23,7 +23,7 @@ std::string shortened(const std::string& text) {
   return one_line(text.size() <= kLongest ? text : text.substr(0, kLongest) + "...");
 }
 
-// What stands in the file where something else was expected: `the integer 5`.
+// Describes what the file has where something else was expected: `the integer 5`.
 std::string found(const toml::node& node) {
   switch (node.type()) {
     case toml::node_type::table:
@@ -43,7 +43,7 @@ std::string found(const toml::node& node) {
   }
 }
 
-// What --set takes for a string because TOML has no such integer.
+// Whether --set treats `text` as a string only because TOML has no integers that large.
 bool beyond_64_bits(const std::string& text) {
   int64_t ignored = 0;
   const char* const end = text.data() + text.size();
@@ -110,7 +110,7 @@ struct Assign {
     *to = value;
   }
   void operator()(std::vector<std::string>* to) const {
-    if (node.is_string()) {  // a list of one may be written without brackets
+    if (node.is_string()) {  // a list with one element may be written without brackets
       *to = {text()};
       return;
     }
@@ -132,7 +132,8 @@ struct Assign {
       return;
     }
     if (!node.is_integer()) wrong_type();
-    // 0 and -1 mean "no window" elsewhere, but one key or none just as well: say it in words.
+    // 0 and -1 mean "no window" in other programs, but could also mean one key or none: require the
+    // word.
     const int64_t value = node.as_integer()->get();
     if (value < 1 || value > kMaxSize) out_of_range();
     *to.value = value;
@@ -209,7 +210,7 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-// The table {value = TEXT} when TEXT is one TOML value, else nothing.
+// The table {value = TEXT} if TEXT is a single TOML value, else nullopt.
 std::optional<toml::table> as_toml_value(const std::string& text) {
   if (text.find('\n') != std::string::npos) return {};
   try {
@@ -231,7 +232,8 @@ void apply_override(const std::string& argument, const std::vector<ConfigField>&
 
   toml::table table;
   if (auto parsed = as_toml_value(text)) table = std::move(*parsed);
-  // Shells eat quotes: what is no TOML value is a string, and so is anything given to a string key.
+  // Shells strip quotes: whatever is not a TOML value is a string, and so is any value of a string
+  // key.
   bool string_key = false;
   for (const ConfigField& field : fields)
     if (field.key() == key) string_key = std::holds_alternative<std::string*>(field.target);
@@ -256,7 +258,7 @@ void check_total(const Config& config, const std::string& origin) {
        " are possible");
 }
 
-// Checks that look at several keys, or at keys that may be missing.
+// Checks that involve several keys, or keys that may be missing.
 void check_whole(const Config& config, const std::string& origin) {
   const OptimizerConfig& optimizer = config.optimizer;
   if (config.model.d_model == 0) fail(origin, ": model.d_model is missing; set it below [model]");
@@ -266,7 +268,7 @@ void check_whole(const Config& config, const std::string& origin) {
          "block = \"rodimus\" for a model without attention");
   }
   ModelConfig model = config.model;
-  if (model.vocab_size == 0) model.vocab_size = 1;  // comes from the tokenizer later
+  if (model.vocab_size == 0) model.vocab_size = 1;  // the tokenizer supplies it later
   try {
     model.validate();
   } catch (const Error& error) {
@@ -287,7 +289,7 @@ void check_whole(const Config& config, const std::string& origin) {
   if (config.run.output.empty()) fail(origin, ": run.output is empty; name a folder");
 }
 
-// The default of optimizer.min_lr until lr is known.
+// Placeholder for the default of optimizer.min_lr until lr is known.
 constexpr double kNotGiven = -1;
 
 std::string sections_as_toml(const std::vector<ConfigField>& fields,
@@ -303,7 +305,7 @@ std::string sections_as_toml(const std::vector<ConfigField>& fields,
   return text;
 }
 
-// What the reference adds for keys that cannot simply change when a run resumes.
+// What the reference adds to keys that cannot freely change when a run resumes.
 const char* fixed_text(AtResume at_resume) {
   if (at_resume == AtResume::refused) return "; fixed for a run";
   if (at_resume == AtResume::other_compute)
@@ -350,7 +352,8 @@ std::string config_reference() {
   Config defaults;
   defaults.optimizer.min_lr = kNotGiven;
   return sections_as_toml(config_fields(defaults), [](const ConfigField& field) {
-    // A default outside the range is none: a required size, or what follows from another key.
+    // A default outside the range means there is none: a required size, or a value derived from
+    // another key.
     const auto* size = std::get_if<int64_t*>(&field.target);
     const auto* number = std::get_if<double*>(&field.target);
     const bool none = (size && !field.range.contains(static_cast<double>(**size))) ||

@@ -1,5 +1,5 @@
-// The configuration of a run as it is written: TOML file, then --set key=value in order. Every key
-// is a field here, declared in the table of config_schema.cpp. What a run computes with is a
+// The configuration of a run as written: TOML file, then --set key=value in order. Every key is a
+// field here, declared in the table of config_schema.cpp. What a run actually uses is a
 // ResolvedConfig (resolve.h).
 #pragma once
 
@@ -24,7 +24,7 @@ struct DataConfig {
 };
 
 struct OptimizerConfig {
-  std::string name = "adamw";  // of train/optimizers.h
+  std::string name = "adamw";  // one of those in train/optimizers.h
   double lr = 3e-4;            // peak
   double min_lr = 3e-5;        // unless given: a tenth of lr
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
@@ -41,7 +41,7 @@ struct RunConfig {
   int64_t global_batch = 8;  // sequences per optimizer step, over all ranks
   int64_t micro_batch = 0;   // sequences per forward pass and rank; 0 = global_batch / ranks
   uint64_t seed = 1;
-  std::string compute = "auto";  // "f32", "bf16", "auto": bf16 where the device multiplies it
+  std::string compute = "auto";  // "f32", "bf16", "auto": bf16 if native (resolve_compute())
   std::string device = "auto";   // "auto", "cpu", "cuda"
   int threads = 0;               // per rank; 0 = cores / ranks on this node
   bool recompute = false;        // recompute activations per block
@@ -69,9 +69,9 @@ struct Config {
 };
 
 // Reads `file` and applies `overrides` ("section.key=value", value in TOML syntax, bare words taken
-// as strings). An unknown key is an error that names the nearest known one; a wrong type or an
-// impossible value names key, value and what is possible; both name file and line. Does not look at
-// data or ranks: model.vocab_size may still be 0, data.train empty.
+// as strings). The error for an unknown key names the nearest known one; that for a wrong type or
+// an invalid value names the key, the value and what is allowed; both name file and line. Data and
+// ranks are not considered: model.vocab_size may still be 0, data.train empty.
 Config load_config(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
 // The same from text (checkpoints hold it); `origin` names it in errors.
@@ -81,7 +81,7 @@ Config parse_config(const std::string& toml, const std::string& origin,
 // The full configuration as TOML: parse_config(to_toml(c)) == c.
 std::string to_toml(const Config& config);
 
-// All keys with their defaults, possible values and meaning, as a commented TOML file.
+// All keys with their defaults, allowed values and meaning, as a commented TOML file.
 std::string config_reference();
 
 }  // namespace rodimus

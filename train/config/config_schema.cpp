@@ -19,7 +19,7 @@ constexpr double kMostInteger = 0x1p63;  // 2^63 - 1, the largest integer of TOM
 ConfigRange at_least(double low) { return {.low = low}; }
 ConfigRange above(double low) { return {.low = low, .low_open = true}; }
 ConfigRange between(double low, double high) { return {.low = low, .high = high}; }
-// Sizes and counts: products of two of them fit 64 bits.
+// Sizes and counts, limited so that the product of two fits in 64 bits.
 ConfigRange count_from(double low) { return between(low, static_cast<double>(kMaxSize)); }
 
 template <class... Ts>
@@ -54,7 +54,7 @@ struct Section {
   }
 };
 
-// `value`, or nothing where the blocks of the model do not read `key`.
+// `value`, or nullopt if the model's blocks do not read `key`.
 template <class T>
 std::string if_read(const ModelConfig& c, std::string_view key, const T& value) {
   return block_type(c.block).reads(key) ? concat(value) : "";
@@ -250,7 +250,7 @@ std::string toml_number(double value) {
   std::array<char, 32> buffer;
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
   std::string text(buffer.data(), end);
-  // TOML takes a number without point and exponent for an integer.
+  // TOML reads a number without point or exponent as an integer.
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
   return text;
 }

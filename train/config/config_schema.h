@@ -1,6 +1,7 @@
 // The table of all keys of the configuration. Each is declared once, in config_schema.cpp: name,
-// range, meaning, field, and what becomes of a change when a run resumes. Parsing, printing, the
-// reference (`rodimus train --keys`, docs/config.md) and the comparison at resume walk over it.
+// range, meaning, field, and how a change is treated when a run resumes. Parsing, printing, the
+// reference (`rodimus train --keys`, docs/config.md) and the comparison at resume all use this
+// table.
 #pragma once
 
 #include <limits>
@@ -18,7 +19,7 @@ struct WindowTarget {
   int64_t* value;
 };
 
-// Where a value goes, and thereby its type.
+// Where a value is stored, which also gives its type.
 using ConfigTarget = std::variant<int64_t*, int*, uint64_t*, double*, bool*, std::string*,
                                   std::vector<std::string>*, WindowTarget>;
 
@@ -32,32 +33,32 @@ struct ConfigRange {
   std::string text() const;  // "at least 1", "in [0, 1)"
 };
 
-// What becomes of a key that has another value than in the checkpoint from which a run resumes.
+// What happens if a key's value differs from the one in the checkpoint from which a run resumes.
 enum class AtResume : uint8_t {
-  said,           // a line names both values
-  rounded,        // it does, and says that results may differ by rounding: sums have another order
-  silent,         // nothing: the result cannot depend on it
-  other_compute,  // an error, unless --allow-other-compute is given; then said
-  refused,        // an error: the model or the order of the data would be another
+  said,     // report both values
+  rounded,  // report both, and that results may differ by rounding because sums have another order
+  silent,   // report nothing: the result cannot depend on it
+  other_compute,  // an error, unless --allow-other-compute is given; then report it
+  refused,        // an error: the model or the order of the data would change
 };
 
 struct ConfigField {
   std::string section, name;
-  ConfigTarget target;               // points into the Config that config_fields() was given
+  ConfigTarget target;               // points into the Config passed to config_fields()
   ConfigRange range;                 // numbers only
   std::vector<std::string> choices;  // strings only; empty: anything
   std::string docs;
   AtResume at_resume = AtResume::said;
-  // For keys that can be written in several ways: equal results mean the same. Else the value
-  // counts.
+  // For keys whose value can be written in several ways: values with equal results are the same.
+  // Otherwise the values themselves are compared.
   std::string (*meaning)(const ModelConfig&) = nullptr;
 
   std::string key() const { return section + "." + name; }
   std::string expected() const;    // "an integer of at least 1", for errors and the reference
-  std::string toml_value() const;  // the present value; numbers and strings read back exactly
+  std::string toml_value() const;  // the current value; numbers and strings read back exactly
 };
 
-// All fields, section by section in the order in which they are printed.
+// All fields, section by section, in printing order.
 std::vector<ConfigField> config_fields(Config& config);
 std::span<const std::string> config_sections();
 

@@ -1,4 +1,4 @@
-// What a configuration allows and hardly anybody means.
+// Warnings about settings that are valid but hardly ever intended.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace rodimus {
 
-// One line each, for the start of a run. `train` and `val` may be null: then nothing is said about
-// them. A shard that both name is found by its path and by the checksum of its tokens.
+// One line each, for the start of a run. `train` and `val` may be null, which skips their checks. A
+// shard that is in both is recognised by its path or by the checksum of its tokens.
 std::vector<std::string> config_warnings(const ResolvedConfig& config, const Dataset* train,
                                          const Dataset* val);
 

@@ -1,5 +1,5 @@
-// The one place where it is decided what a run computes with: whatever the configuration leaves
-// open, as "auto", 0 or a default that follows from elsewhere.
+// The only place that decides what the configuration leaves open: "auto", 0, and defaults that
+// depend on the machine or the data.
 #pragma once
 
 #include <string>
@@ -9,18 +9,18 @@
 
 namespace rodimus {
 
-// What the machine, the launcher and the data say.
+// What is known from the machine, the launcher and the data.
 struct Circumstances {
-  Device device = Device::cpu;  // that the ranks compute on
+  Device device = Device::cpu;  // where the ranks compute
   int ranks = 1;
-  int threads = 0;         // that this rank computes with on the CPU; 0 on a GPU
-  int64_t vocab_size = 0;  // tokens of the tokenizer or the shards; 0: nobody says
+  int threads = 0;         // CPU threads of this rank; 0 on a GPU
+  int64_t vocab_size = 0;  // of the tokenizer or the shards; 0: unknown
 };
 
-// A configuration in which nothing is open: model.vocab_size and run.micro_batch are above 0,
-// run.compute and run.device are not "auto" but what `compute` and `device` say. run.threads stays
-// as written: how many there are is a matter of each machine. Only resolve() makes one; it is what
-// a run is given and what its checkpoints store.
+// A configuration that leaves nothing open: model.vocab_size and run.micro_batch are above 0, and
+// run.compute and run.device are not "auto" but match `compute` and `device`. run.threads stays as
+// written, because the number of threads depends on each machine. Only resolve() makes one; a run
+// uses it and its checkpoints store it.
 struct ResolvedConfig : Config {
   DType compute = DType::f32;
   Device device = Device::cpu;
@@ -35,15 +35,15 @@ struct ResolvedConfig : Config {
   friend ResolvedConfig resolve(const Config& written, const Circumstances& found);
 };
 
-// Throws Error that names key, value and what is possible: no vocabulary, a model that cannot be, a
-// batch that the ranks cannot share.
+// Throws Error naming key, value and what is allowed: for an unknown vocabulary, an impossible
+// model, or a batch that the ranks cannot share.
 ResolvedConfig resolve(const Config& written, const Circumstances& found);
 
-// Throws Error unless `compute` is "f32", "bf16" or "auto". auto: bf16 where the device multiplies
-// it in hardware (GPUs do, CPUs with AVX512_BF16), f32 elsewhere.
+// Throws Error unless `compute` is "f32", "bf16" or "auto". auto: bf16 on devices with native bf16
+// products (GPUs, and CPUs with AVX512_BF16), otherwise f32.
 DType resolve_compute(const std::string& compute, Device device);
 
-// Whether the device multiplies bf16 in hardware.
+// Whether the device has native bf16 products.
 bool has_native_bf16(Device device);
 
 // "f32", and why: "f32 (auto: this CPU has no AVX512_BF16)". `compute` as in resolve_compute().

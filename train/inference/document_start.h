@@ -1,5 +1,5 @@
-// How a document begins, for evaluation and generation: as in training, where the EOS that ends one
-// document stands before the next.
+// What precedes a document in evaluation and generation: the same as in training, where each
+// document follows the EOS of the previous one.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 namespace rodimus {
 
 struct DocumentStart {
-  int32_t token = -1;         // put before a document; -1: nothing is
-  bool may_be_there = false;  // not put before a document that begins with it (llm.c shards)
+  int32_t token = -1;         // placed before a document; -1: none
+  bool may_be_there = false;  // not added to a document that already begins with it (llm.c shards)
   std::string text = "nothing stands before it";  // for people: "after EOS (token 2)"
 
   bool put_before(std::span<const int32_t> document) const {
@@ -20,9 +20,8 @@ struct DocumentStart {
   }
 };
 
-// By what the model was trained on: after data.document_delimiter where that is set; else after
-// `eos` (-1: unknown), unless data.reset_documents made documents begin in an empty state; nothing
-// with `no_bos`.
+// Follows the training data: data.document_delimiter if that is set; else `eos` (-1: unknown),
+// unless data.reset_documents made documents start from an empty state; nothing with `no_bos`.
 DocumentStart document_start(const Config& config, int32_t eos, bool no_bos);
 
 }  // namespace rodimus

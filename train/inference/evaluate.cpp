@@ -15,13 +15,13 @@
 namespace rodimus {
 namespace {
 
-// Of one rank, summed over ranks at the end.
+// The sums of one rank; added over ranks at the end.
 struct Sums {
   double nats = 0;
   int64_t tokens = 0, bytes = 0;
 };
 
-// kIgnoreTarget: a place without a token.
+// kIgnoreTarget marks a position without a token.
 void add_losses(Sums& sums, Exec& exec, const Tensor& losses, const int32_t* targets,
                 const std::vector<int32_t>& token_bytes) {
   const Tensor known = on_host(exec, losses);
@@ -51,7 +51,7 @@ EvalResult result_of(const Sums& mine, int64_t predictable, const Dataset& data,
       .nats = sums[0], .tokens = static_cast<int64_t>(sums[1]), .predictable = predictable};
   const TextCounts& text = options.text;
   const int64_t tokens = data.tokens();
-  // Nothing comes before the first token of a shard, which may therefore be missing.
+  // Nothing precedes the first token of a shard, so it may be left out.
   const bool all = result.tokens + static_cast<int64_t>(data.shards().size()) >= tokens;
   if (all && text.bytes > 0) {
     result.bytes = text.bytes;
@@ -76,8 +76,8 @@ bool anyone_stopped(Communicator& communicator) {
   return stop[0] != 0;
 }
 
-// Pieces [first, first + count), as long as the longest of them; a shorter one ends in places
-// without a token, which nothing before them sees.
+// Pieces [first, first + count), padded to the longest with positions without a token, which no
+// earlier position sees.
 Batch batch_of_pieces(const Dataset& data, int64_t first, int64_t count, bool starts) {
   Batch batch;
   batch.B = count;
@@ -101,7 +101,7 @@ Batch batch_of_pieces(const Dataset& data, int64_t first, int64_t count, bool st
   return batch;
 }
 
-// All tokens but those that begin a document and have nothing before them.
+// All tokens except those that begin a document with nothing before them.
 int64_t predictable_in_documents(const Dataset& data, const DocumentStart& start) {
   int64_t total = 0;
   for (int64_t d = 0; d < data.documents(); ++d) {
@@ -161,7 +161,8 @@ std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dat
   int64_t total = data.pieces();
   if (options.limit > 0) total = std::min(total, options.limit);
   Sums mine;
-  // All ranks take part in every round, also with nothing to do, because a stop is agreed in each.
+  // All ranks take part in every round, even with nothing to do, because each round agrees on
+  // whether to stop.
   for (int64_t round = 0; round * world * B < total; ++round) {
     if (anyone_stopped(communicator)) return std::nullopt;
     const int64_t first = (round * world + communicator.rank()) * B,

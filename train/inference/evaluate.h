@@ -1,5 +1,5 @@
-// Perplexity on held-out shards, spread over the ranks; the same on any number of them up to the
-// order of a sum in double.
+// Perplexity on held-out shards, computed by all ranks; independent of their number up to the order
+// of a sum in double.
 #pragma once
 
 #include <optional>
@@ -14,23 +14,23 @@
 
 namespace rodimus {
 
-// Where a count of bytes or words is from: all text that the shards have (their NAME.json), what
-// the scored tokens stand for, or the text in proportion to the scored tokens.
+// Where a count of bytes or words comes from: the text of the shards (their NAME.json), the text of
+// the scored tokens, or an estimate in proportion to the scored tokens.
 enum class CountFrom { nothing, text, tokenizer, estimate };
 const char* name_of(CountFrom from);  // "text", ...; nothing: null
 
 struct EvalResult {
   double nats = 0;          // summed negative log likelihood
   int64_t tokens = 0;       // scored
-  int64_t predictable = 0;  // that there were
-  // Of the original text that the scored tokens stand for; 0 = unknown.
+  int64_t predictable = 0;  // tokens that could have been scored
+  // Size of the original text of the scored tokens; 0 = unknown.
   int64_t bytes = 0, words = 0;
   CountFrom bytes_from = CountFrom::nothing, words_from = CountFrom::nothing;
   double loss() const { return nats / static_cast<double>(tokens); }
   double perplexity() const;
   double bits_per_token() const;
-  double bits_per_byte() const;        // NaN when bytes are unknown
-  double perplexity_per_word() const;  // NaN when words are unknown
+  double bits_per_byte() const;        // NaN if bytes are unknown
+  double perplexity_per_word() const;  // NaN if words are unknown
 };
 // "691 of 700 predictable tokens scored", and the figures per byte and word, or why there is none.
 std::string describe_scored(const EvalResult& result);
@@ -38,20 +38,20 @@ std::string describe_text_figures(const EvalResult& result);
 
 struct EvalOptions {
   int64_t micro_batch = 1;                // windows per forward pass and rank
-  int64_t limit = 0;                      // windows or documents at most; 0 = all
-  bool reset_documents = false;           // windows only: as in training
+  int64_t limit = 0;                      // maximum number of windows or documents; 0 = all
+  bool reset_documents = false;           // windows only; as in training
   std::vector<int32_t> token_bytes = {};  // by token, or empty
   TextCounts text = {};                   // of the dataset
   DocumentStart start = {};               // documents only
 };
 
-// Windows of T + 1 tokens with stride T, each from an empty state, as training sees them, and the
-// tail of each shard as a shorter one. Nothing when a stop signal came, agreed by all ranks.
+// Scores windows of T + 1 tokens with stride T, each from an empty state, as in training, and the
+// remainder of each shard as a shorter window. nullopt if a stop signal came, on all ranks.
 std::optional<EvalResult> evaluate_windows(Model& model, Context& ctx, const Dataset& data,
                                            const EvalOptions& options, Communicator& communicator);
 
-// Whole documents, begun as options.start says, the recurrent state carried from their first to
-// their last token, in pieces of `chunk` tokens.
+// Scores whole documents, preceded by options.start, carrying the recurrent state from the first to
+// the last token, in pieces of `chunk` tokens.
 std::optional<EvalResult> evaluate_documents(Model& model, Context& ctx, const Dataset& data,
                                              int64_t chunk, const EvalOptions& options,
                                              Communicator& communicator);

@@ -24,7 +24,7 @@ Tensor feed(Context& ctx, Model& model, std::span<const int32_t> ids, ModelState
 
 GenerateTimes generate(Context& ctx, Model& model, std::span<const int32_t> prompt,
                        const GenerateConfig& config, const std::function<bool(int32_t)>& on_token) {
-  constexpr uint64_t kStream = 0;  // of random numbers: one sequence, one stream
+  constexpr uint64_t kStream = 0;  // of random numbers: one stream per sequence
   validate(config.sampling);
   CHECK(config.prefill_chunk >= 1, "generate: prefill_chunk ", config.prefill_chunk);
   const int64_t model_vocab = model.config().vocab_size;

@@ -1,4 +1,4 @@
-// A model for inference out of a checkpoint.
+// Loads a model for inference from a checkpoint.
 #pragma once
 
 #include <filesystem>
@@ -12,22 +12,21 @@
 
 namespace rodimus {
 
-// The step folder that `path` stands for: itself, or of a run folder its newest sound one.
-// `problems` (may be null) receives one line per newer one that is damaged. Throws Error when there
-// is none.
+// The step folder for `path`: `path` itself, or the newest intact one if it is a run folder.
+// `problems` (may be null) receives one line per newer, damaged one. Throws Error if there is none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path,
                                       std::vector<std::string>* problems);
 
-// The run folder that a step folder lies in, however its path is written ("step_1/", ".").
+// The run folder that contains a step folder, however its path is written ("step_1/", ".").
 std::filesystem::path run_folder_of(const std::filesystem::path& step_folder);
 
 struct LoadedModel {
   std::filesystem::path folder;
   TrainState state;
-  Config config;                 // that of the run
+  Config config;                 // of the run
   std::unique_ptr<Model> model;  // without gradients
-  DType compute = DType::f32;    // that it is to be run in
-  std::string compute_note;      // one line when that is not what the run computed in, else ""
+  DType compute = DType::f32;    // to run the model in
+  std::string compute_note;      // one line if that differs from the run's type, else ""
 };
 
 // `path` as in find_checkpoint(). `compute`: "f32", "bf16", "auto" (as for run.compute), or "run",
@@ -35,12 +34,12 @@ struct LoadedModel {
 LoadedModel load_model(const std::filesystem::path& path, Exec& exec, const std::string& compute,
                        std::vector<std::string>* problems);
 
-// The name under which a run folder keeps the tokenizer of its run, so that it can be moved.
+// The name of the tokenizer's copy in a run folder, which makes the folder movable.
 inline constexpr const char* kRunTokenizer = "tokenizer.model";
 
-// The tokenizer file to read: `given` (--tokenizer) unless it is empty, else that of the run, which
-// is the copy in its folder, or lies where the configuration says; "" when the run had none. Throws
-// Error when it is there no more.
+// The tokenizer file to read: `given` (--tokenizer) unless empty, else the run's, which is the copy
+// in its folder or the file named in the configuration; "" if the run had none. Throws Error if the
+// file no longer exists.
 std::string find_tokenizer(const std::string& given, const LoadedModel& loaded);
 
 }  // namespace rodimus

@@ -22,12 +22,12 @@ std::vector<TokenProbability> sampling_distribution(std::span<const float> logit
   const auto more_likely = [](const TokenProbability& a, const TokenProbability& b) {
     return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
   };
-  const bool greedy = config.temperature == 0;  // then one candidate is kept, not all
+  const bool greedy = config.temperature == 0;  // then only one candidate is kept
   std::vector<TokenProbability> tokens;
   tokens.reserve(greedy ? 1 : logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     const float x = logits[i];
-    // Holds for NaN too.
+    // True for NaN too.
     if (!(x <= std::numeric_limits<float>::max()))
       fail("the logit of token ", i, " is ", x, "; the model's parameters are damaged or diverged");
     if (!(x >= std::numeric_limits<float>::lowest())) continue;
@@ -50,7 +50,7 @@ std::vector<TokenProbability> sampling_distribution(std::span<const float> logit
   }
   std::sort(tokens.begin(), tokens.end(), more_likely);
 
-  // Against the largest, so that nothing overflows and a tiny temperature becomes greedy.
+  // Relative to the largest, so that nothing overflows and a tiny temperature becomes greedy.
   const double largest = tokens.front().probability;
   double sum = 0;
   for (TokenProbability& t : tokens) {
@@ -77,7 +77,7 @@ int32_t sample_token(std::span<const float> logits, const SamplingConfig& config
     below += t.probability;
     if (u < below) return t.token;
   }
-  // The sum may round to a little less than one. Tokens that cannot come are not taken.
+  // The sum may round to slightly less than one. Tokens of probability zero are never taken.
   for (auto t = tokens.rbegin(); t != tokens.rend(); ++t)
     if (t->probability > 0) return t->token;
   return tokens.front().token;

@@ -21,13 +21,13 @@ struct TokenProbability {
   double probability;
 };
 
-// The tokens that can come, most likely first, of equals the smaller id first; probabilities sum to
-// one. Temperature, then top_k, then top_p over what top_k left. Throws Error when a logit is NaN
-// or +inf, or none is finite; -inf is a token that cannot come.
+// The possible tokens, most likely first, ties by smaller id; probabilities sum to one. Applies
+// temperature, then top_k, then top_p to what top_k left. Throws Error if a logit is NaN or +inf,
+// or none is finite; -inf means an impossible token.
 std::vector<TokenProbability> sampling_distribution(std::span<const float> logits,
                                                     const SamplingConfig& config);
 
-// The token whose part of [0, 1), laid out in the order above, holds u.
+// The token whose part of [0, 1), laid out in the order above, contains u.
 int32_t sample_token(std::span<const float> logits, const SamplingConfig& config, double u);
 
 }  // namespace rodimus

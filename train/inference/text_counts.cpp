@@ -6,7 +6,7 @@
 namespace rodimus {
 namespace {
 
-// Spaces at either end and in a row, line ends, and characters that NFC and NFKC replace.
+// Tries spaces at both ends and in a row, line ends, and characters that NFC and NFKC replace.
 bool keeps_text(const Tokenizer& tokenizer) {
   const std::string text =
       "  Two  spaces\tand\r\n\nlines \xef\xac\x81 \xc2\xbd \xe2\x84\xab e\xcc\x81 \xef\xbd\x81 "
@@ -21,7 +21,7 @@ TextCounts text_counts(const Dataset& data, const Tokenizer* tokenizer) {
   bool unknown = false;
   for (const Shard& shard : data.shards()) {
     const auto& info = shard.info();
-    // 0 bytes for some tokens: written by a program that did not have the text.
+    // 0 bytes for a positive number of tokens: written by a program that did not have the text.
     const bool has_bytes = info && (info->text_bytes > 0 || info->tokens == 0);
     const bool has_words = has_bytes && info->text_words >= 0;
     counts.bytes = has_bytes && counts.bytes >= 0 ? counts.bytes + info->text_bytes : -1;

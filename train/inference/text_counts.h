@@ -1,4 +1,5 @@
-// The text behind the tokens of a dataset, for figures that compare across tokenizers.
+// The size of the text behind a dataset's tokens, for figures that are comparable across
+// tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +10,13 @@
 namespace rodimus {
 
 struct TextCounts {
-  // Of the original text of all shards, out of their NAME.json; -1: at least one does not tell.
+  // Of the original text of all shards, from their NAME.json; -1: at least one does not record it.
   int64_t bytes = -1, words = -1;
-  // The bytes that tokens stand for are those of the original text.
+  // Whether the bytes of the tokens are those of the original text.
   bool lossless = false;
 };
 
-// `tokenizer` may be null. Where the shards do not say whether it is lossless, it is tried on a
+// `tokenizer` may be null. If the shards do not record whether it is lossless, it is tried on a
 // text that normalising tokenizers change.
 TextCounts text_counts(const Dataset& data, const Tokenizer* tokenizer);
 

@@ -30,13 +30,13 @@ double sum_over_ranks(Communicator& communicator, double value) {
   return value;
 }
 
-// Each rate is taken by all ranks at once, because they share the machine.
+// Each rate is measured on all ranks at once, because they share the machine.
 MachineRates measure_machine(Exec& exec, Communicator& communicator) {
   const auto rate = [&](auto&& measure) {
     communicator.barrier();
     return sum_over_ranks(communicator, measure());
   };
-  // Far above any last-level cache; the ranks share that of a CPU.
+  // Much larger than any last-level cache; on a CPU the ranks share the cache.
   const int64_t triad_bytes = device_of(exec) == Device::cuda
                                   ? int64_t{1} << 30
                                   : (int64_t{256} << 20) / communicator.local_size();

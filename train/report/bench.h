@@ -1,5 +1,5 @@
 // `rodimus bench`: what the machine can do, and how close a training step and token-by-token
-// generation come to it. Works on random tokens; needs no data.
+// generation come to it. Uses random tokens; needs no data.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -15,21 +15,21 @@
 namespace rodimus {
 
 struct BenchOptions {
-  int64_t steps = 5, warmup = 2;  // measured, and before them
+  int64_t steps = 5, warmup = 2;  // measured steps, and steps before them
   bool decode = false;            // generation instead of training
 };
 
-// Rates of all ranks together, each measured on all at the same time.
+// Combined rates of all ranks, each measured on all ranks at the same time.
 struct MachineRates {
-  double gemm_f32 = 0, gemm_bf16 = 0;  // GFLOP/s; bf16 0: the device has no instructions for it
+  double gemm_f32 = 0, gemm_bf16 = 0;  // GFLOP/s; bf16 is 0 if not native
   double triad = 0;                    // GB/s
-  // Of the type that products are computed in.
+  // The rate of the type that products are computed in.
   double gemm(DType compute) const {
     return compute == DType::bf16 && gemm_bf16 > 0 ? gemm_bf16 : gemm_f32;
   }
 };
 
-// A row of the table by op: its share of all seconds, and of the limits that the rates set.
+// A row of the table by op: its share of the total time, and of the limits set by the rates.
 struct BenchRow {
   Profile::Row row;
   double share = 0, gemm_share = 0, bandwidth_share = 0;
@@ -39,8 +39,8 @@ using BenchTable = std::vector<BenchRow>;  // slowest first, "unaccounted" last
 struct TrainingBench {
   int64_t global_batch = 0, micro_batch = 0, seq_len = 0, steps = 0;
   bool recompute = false;
-  double step_s = 0, flop = 0;  // the median; useful ones of a step, over all ranks
-  double gemm_gflops = 0;       // of all ranks
+  double step_s = 0, flop = 0;  // median; useful FLOPs of a step over all ranks
+  double gemm_gflops = 0;       // over all ranks
   int64_t allocator_peak = 0, process_bytes = 0;
   TrainingMemory predicted;
   BenchTable ops;
@@ -55,11 +55,11 @@ struct DecodeBench {
     double token_s = 0, state_bytes = 0;
     BenchTable ops;
   };
-  double weight_bytes_per_token = 0, limit_s = 0;  // and the time to read them
+  double weight_bytes_per_token = 0, limit_s = 0;  // limit_s: the time to read them
   std::vector<Position> positions;
 };
 
-// All figures, on every rank; times, memory and tables are those of the calling rank.
+// All figures; times, memory and tables are those of the calling rank.
 struct Bench {
   std::string block;  // model.block
   int64_t parameters = 0;
@@ -67,7 +67,7 @@ struct Bench {
   std::string compute_reason, device;
   int ranks = 1;
   MachineRates machine;
-  std::optional<TrainingBench> training;  // one of the two
+  std::optional<TrainingBench> training;  // exactly one of the two is set
   std::optional<DecodeBench> decode;
 };
 
@@ -75,22 +75,21 @@ struct Bench {
 // model.vocab_size is not set.
 Bench bench(const Config& written, const BenchOptions& options, Communicator& communicator);
 
-// Generation of single tokens for one sequence, at positions 1k and 64k. `rates` are those of this
-// rank.
+// Generates single tokens of one sequence, at positions 1k and 64k. `rates` are those of this rank.
 DecodeBench bench_decode(Context& ctx, Model& model, const BenchOptions& options,
                          const MachineRates& rates);
 
-// A state as if `position` tokens had been read: constant-size parts, and keys and values as far
-// back as the window reaches, made up at random.
+// A random state as if `position` tokens had been read: the constant-size parts, and keys and
+// values as far back as the window reaches.
 ModelState state_at(Context& ctx, Model& model, int64_t position);
 
-// On a GPU: lets the profile's clock wait for the work of each op. `exec` must outlive its use.
+// On a GPU: makes the profile's clock wait for the work of each op. `exec` must outlive `profile`.
 void wait_for_device(Profile& profile, Exec& exec);
 
-// The one that took the median time; reorders them.
+// The profile with the median time; reorders them.
 const Profile& median_of(std::vector<Profile>& profiles);
 
-// The rows of a profile against the rates of this rank. Seconds add up to the whole.
+// The rows of a profile compared with the rates of this rank. Seconds add up to the total.
 BenchTable table_of(const Profile& profile, double gemm_gflops, double triad_gb_per_s);
 
 nlohmann::ordered_json to_json(const Bench& result);  // keys carry units

@@ -23,8 +23,8 @@ double bytes_of(const ModelState& state) {
   return sum;
 }
 
-// What a token must read: all weights but an embedding that is not the head, of which it reads one
-// row.
+// What generating a token must read: all weights, except that of an untied embedding it reads only
+// one row.
 double weight_bytes(Model& model, DType compute) {
   const ModelConfig& config = model.config();
   const int64_t unread = config.tied ? 0 : config.vocab_size * config.d_model;

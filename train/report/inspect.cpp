@@ -31,7 +31,7 @@ void keep_problem(std::vector<std::string>& problems, const std::function<void()
   }
 }
 
-// What training with a configuration takes on one rank of this machine.
+// What training with a configuration requires on one rank of this machine.
 struct TrainingFacts {
   int64_t micro_batch = 0;
   DType compute = DType::f32;
@@ -64,7 +64,7 @@ TrainingFacts training_facts(const Config& config) {
 
 Json to_json(const TrainingFacts& facts) {
   const TrainingMemory& bytes = facts.memory;
-  // Recomputation changes only what is listed under it.
+  // Recomputation changes only the entries listed under it.
   Json json = {{"micro_batch", facts.micro_batch},     {"compute", name_of(facts.compute)},
                {"parameters_bytes", bytes.parameters}, {"gradients_bytes", bytes.gradients},
                {"moments_bytes", bytes.moments},       {"batch_bytes", bytes.batch}};
@@ -145,7 +145,7 @@ Json inspect_shard(const fs::path& path, std::vector<std::string>& problems) {
   return facts;
 }
 
-// All shards of a folder, train and val alike: each .bin with or without its .idx.
+// All shards of a folder, both train and val: each .bin with or without its .idx.
 std::vector<fs::path> shards_in(const fs::path& folder) {
   std::set<fs::path> prefixes;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -181,7 +181,7 @@ void inspect_step(const fs::path& folder, Inspection& result) {
 
 void inspect_run(const fs::path& path, const std::vector<fs::path>& folders, Inspection& result) {
   result.facts = {{"kind", "run"}, {"path", path.native()}};
-  // The newest one in full; of the others whether they are sound.
+  // Describes the newest one in full, and of the others only whether they are intact.
   for (const fs::path& folder : folders) {
     const size_t before = result.problems.size();
     if (folder == folders.back()) {
@@ -248,7 +248,7 @@ Json to_json(const ModelFacts& facts) {
       {"parameters_without_embedding", facts.parameters - config.vocab_size * config.d_model}};
   if (config.vocab_size == 0)
     json["model"]["note"] = "vocab_size comes from the tokenizer: embedding and head not counted";
-  // Weights and two moments in f32.
+  // Weights and two moments, in f32.
   json["checkpoint_bytes"] = 12 * facts.parameters;
   json["compute"] = {{"forward_flops_per_token", facts.forward_flops_per_token},
                      {"training_flops_per_token", 3 * facts.forward_flops_per_token}};

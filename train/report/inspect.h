@@ -1,5 +1,5 @@
-// What a path holds, and whether it is sound: checkpoints and run folders, shards and folders of
-// them, tokenizer models, configurations.
+// What a path contains, and whether it is intact: checkpoints and run folders, shards and folders
+// of them, tokenizer models, configurations.
 #pragma once
 
 #include <filesystem>
@@ -13,18 +13,18 @@ namespace rodimus {
 
 struct Inspection {
   nlohmann::ordered_json facts;       // "kind", then what is known; keys carry units (_bytes)
-  std::vector<std::string> problems;  // empty: sound. One line each
+  std::vector<std::string> problems;  // one line each; empty: intact
 };
 
-// Reads everything that a checksum covers. Throws Error when the path does not exist or is of no
-// known kind; damage is a problem of the result.
+// Reads everything that a checksum covers. Throws Error if the path does not exist or is of an
+// unknown kind; damage is reported in `problems`.
 Inspection inspect(const std::filesystem::path& path);
 
 // Lines "key: value" with readable sizes, then the verdict.
 std::string describe(const Inspection& inspection);
 
-// Numbers that follow from the model's shape alone; nothing is allocated. vocab_size 0: the
-// embedding and the head are left out.
+// Numbers that depend only on the model's shape; nothing is allocated. vocab_size 0: without
+// embedding and head.
 struct ModelFacts {
   ModelConfig config;
   int64_t seq_len = 0, parameters = 0;

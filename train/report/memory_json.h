@@ -1,4 +1,4 @@
-// The parts of TrainingMemory and their sum as JSON, in bytes: for plan, inspect and bench alike.
+// The parts of TrainingMemory and their sum as JSON, in bytes: for plan, inspect and bench.
 #pragma once
 
 #include <nlohmann/json.hpp>

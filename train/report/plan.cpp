@@ -31,8 +31,8 @@ Cost times(const Cost& cost, int64_t n) {
   return {cost.flop * static_cast<double>(n), cost.bytes * static_cast<double>(n)};
 }
 
-// What a lower bound leaves out: sums of gradients that reach one slot from several ops can be
-// fused into what writes them, and the sum over ranks is PlannedSum.
+// What a lower bound leaves out: the additions of gradients that reach one slot from several ops
+// could be fused into those ops, and the sum over ranks is PlannedSum.
 bool is_left_out(std::string_view name) { return name == "gradient add" || name == "all-reduce"; }
 
 // Slowest first.
@@ -40,8 +40,8 @@ std::vector<PlannedOp> ops_of(const DryStep& step, const Rates& rates) {
   std::map<std::string, PlannedOp> by_name;
   for (const Profile::Row& row : step.rows) {
     if (is_left_out(row.op.name)) continue;
-    if (row.cost.flop == 0 && row.cost.bytes == 0) continue;  // what wraps others
-    // What is done once per step: zero the gradients, their norm, the update.
+    if (row.cost.flop == 0 && row.cost.bytes == 0) continue;  // a scope that wraps others
+    // Done once per step: zeroing the gradients, their norm, the update.
     const std::string name = row.phase == Phase::step ? "optimizer" : std::string(row.op.name);
     PlannedOp& op = by_name[name];
     op.name = name;
@@ -61,13 +61,13 @@ std::vector<PlannedOp> ops_of(const DryStep& step, const Rates& rates) {
   return ops;
 }
 
-// The least time of an all-reduce, whatever the algorithm, nodes filled one after the other. Two
-// cuts, both of which hold, so the later one counts; what crosses them overlaps as if perfectly:
+// A lower bound for the time of an all-reduce, whatever the algorithm, with nodes filled in order.
+// It is the larger of two bounds, each assuming perfect overlap:
 // - What leaves the GPUs, over NVLink and each one's NIC: 2 (n - 1) times the buffer from all of
-//   them together, as each element is added n - 1 times and handed on n - 1 times. Where the
-//   switches of the node add up and hand on, a GPU still sends every element once.
+//   them together, as each element is added n - 1 times and passed on n - 1 times. If the node's
+//   switches do this, a GPU still sends every element once.
 // - What leaves the nodes, each with a NIC for every GPU: 2 (m - 1) times the buffer from m nodes,
-//   and the whole buffer at least once from each, also from one with fewer GPUs.
+//   and the whole buffer at least once from each, even from one with fewer GPUs.
 PlannedSum sum_of_gradients(const GpuSheet& gpu, const PlanOptions& options,
                             double gradient_bytes) {
   const double n = options.gpus, nic = options.network_gbit_per_s / 8 * 1e9;
