@@ -1,5 +1,5 @@
-// The op ddts with its boundary states: gradients against the specification, and two halves of a
-// sequence, chained by the state, against the whole.
+// The op ddts with its boundary states: gradients compared with the specification, and two halves
+// of a sequence, chained by the state, compared with the whole.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -76,7 +76,7 @@ TEST_P(DdtsOp, GradientsReachOperandsAndTheInitialState) {
   EXPECT_TRUE(is_close(gradient(x.state), want.dstate_in, in.dims.T));
 }
 
-// A loss may read the final state alone, or the outputs alone though the state was asked for.
+// A loss may use only the final state, or only the outputs even though the state was requested.
 TEST_P(DdtsOp, OneOfTheOutputsIsEnough) {
   for (const bool reads_state : {false, true}) {
     DdtsInputs in = random_ddts(some_dims(), 0.1, 4);
@@ -93,7 +93,7 @@ TEST_P(DdtsOp, OneOfTheOutputsIsEnough) {
   }
 }
 
-// Without a slot the initial state is a constant; without one at all it is zero.
+// An initial state without a slot is a constant; a missing one is zero.
 TEST_P(DdtsOp, TheInitialStateMayBeAConstantOrMissing) {
   DdtsInputs in = random_ddts(some_dims(), 0.1, 5);
   const Operands x = operands(in);
@@ -116,9 +116,9 @@ Tensor part(const Tensor& x, int64_t begin, int64_t end) {  // of one sequence
   return x.view({x.dim(1), x.dim(2)}).rows(begin, end).view({1, end - begin, x.dim(2)});
 }
 
-// Cut at the border of a chunk, the halves compute what the whole computes, to the bit: the state
-// and its gradient cross it in f32 either way. The GPU takes chunks in pairs, and has f32 only at
-// the borders of these.
+// Cut at a chunk border, the halves match the whole bit for bit, because the state and its gradient
+// cross the border in f32 either way. The GPU processes chunks in pairs, and uses f32 only at the
+// borders of pairs.
 TEST_P(DdtsOp, TwoHalvesChainedByTheStateAreTheWhole) {
   constexpr int64_t kCut = kDevice == Device::cuda ? 128 : 64;
   const DdtsInputs in = random_ddts({1, 2 * kCut, 20, 37}, 0.1, 6);

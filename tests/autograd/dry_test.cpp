@@ -1,5 +1,5 @@
-// What a dry run counts is what the allocator of the backend hands out: op by op, forward and
-// backward, byte for byte. It is the test of the scratch that the contracts of kernels state.
+// A dry run counts exactly what the backend's allocator hands out: op by op, forward and backward,
+// byte for byte. This also tests the scratch that kernel contracts state.
 #include "kernels/dry.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ Var leaf(Context& ctx, Shape shape, DType type) {
   return {convert_to(ctx.exec, x, type), std::make_shared<GradSlot>()};
 }
 Var leaf(Context& ctx, Shape shape) { return leaf(ctx, std::move(shape), ctx.compute); }
-// A parameter: its gradient is added to a buffer.
+// A parameter: its gradient accumulates in a buffer.
 Var weight(Context& ctx, const Shape& shape, DType type) {
   return {leaf(ctx, shape, type).value, std::make_shared<GradSlot>(zeros(ctx.exec, shape))};
 }
@@ -33,7 +33,7 @@ using Operands = std::vector<Var>;
 struct Case {
   std::string name;
   std::function<Operands(Context&)> make;
-  std::function<std::vector<Var>(Context&, const Operands&)> op;  // outputs, or none of a root
+  std::function<std::vector<Var>(Context&, const Operands&)> op;  // outputs; none for a root
 };
 
 struct Peaks {
@@ -44,7 +44,7 @@ std::ostream& operator<<(std::ostream& to, const Peaks& peaks) {
   return to << "forward " << peaks.forward << ", with backward " << peaks.both;
 }
 
-// Bytes above the operands, by peak() after reset().
+// Bytes beyond the operands, from peak() after reset().
 Peaks run(const Case& test, Exec exec, DType compute, const std::function<int64_t()>& in_use,
           const std::function<void()>& reset, const std::function<int64_t()>& peak) {
   Context ctx{exec, compute};
@@ -281,7 +281,7 @@ TEST(DryMemory, CountsByName) {
   EXPECT_EQ(memory.in_use(), 4440);
   memory.reset_peak();
   count_scratch({40, 4});
-  EXPECT_EQ(memory.peak(), 4440 + 40 + 16);  // the pool's least block
+  EXPECT_EQ(memory.peak(), 4440 + 40 + 16);  // the pool's smallest block
 }
 
 TEST(DryMemory, MisuseIsSaid) {

@@ -1,4 +1,5 @@
-// The table by op: whom time and cost belong to, and the FLOP counts against counting one by one.
+// The table by op: which op time and cost are charged to, and FLOP counts compared with counting
+// one by one.
 #include "autograd/profile.h"
 
 #include <gtest/gtest.h>
@@ -20,8 +21,8 @@ const Profile::Row& row(const Profile& profile, const std::string& label, Phase 
   throw Error("no row " + label);
 }
 
-// On a GPU an op fails where the profile waits for it: an error like any other, not the end of the
-// program, also while another one is on its way.
+// On a GPU an op fails where the profile waits for it: that must be an ordinary error that does not
+// end the program, even while another exception is in flight.
 TEST(Profile, AFailureOfTheWorkIsAnError) {
   Profile profile;
   bool fails = false;
@@ -66,13 +67,13 @@ TEST(Profile, TimeBelongsToTheInnermostScope) {
   const double all =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   EXPECT_GE(row(profile, "inner", Phase::forward).seconds, 0.002);
-  EXPECT_GE(row(profile, "outer", Phase::forward).seconds, 0.002);  // goes on after the inner one
+  EXPECT_GE(row(profile, "outer", Phase::forward).seconds, 0.002);  // continues after the inner one
   EXPECT_GE(profile.rows()[0].seconds, 0.002);
   EXPECT_EQ(label_of(profile.rows()[0].op), "unaccounted");
   double sum = 0;
   for (const Profile::Row& r : profile.rows()) sum += r.seconds;
   EXPECT_EQ(profile.seconds(), sum);
-  // No time twice: the last work() is outside of both scopes.
+  // No time is counted twice: the last work() is outside both scopes.
   EXPECT_LE(row(profile, "outer", Phase::forward).seconds +
                 row(profile, "inner", Phase::forward).seconds + 0.002,
             all);
@@ -145,7 +146,7 @@ TEST(Flops, DdtsCountsStatesAndPairsInChunks) {
     double flops = 0;
     for (int64_t t = 0; t < T; ++t) {
       flops += 2.0 * 2 * K * V;                                  // q S and k^T v
-      flops += 2.0 * static_cast<double>(t % 64 + 1) * (K + V);  // with earlier ones of its chunk
+      flops += 2.0 * static_cast<double>(t % 64 + 1) * (K + V);  // with earlier tokens of its chunk
     }
     EXPECT_EQ(ddts_flops(T, K, V), flops) << T;
   }

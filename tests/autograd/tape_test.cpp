@@ -1,5 +1,5 @@
-// The tape itself: order, accumulation, skipping, freeing, recomputation. Ops are tested through
-// the model's goldens.
+// The tape itself: order, accumulation, skipping, freeing, recomputation. Ops are tested by the
+// model's golden files.
 #include "autograd/tape.h"
 
 #include "autograd/ops.h"

@@ -1,4 +1,5 @@
-// Known answers of the public reference implementation (xxhsum -H1), and streaming in odd pieces.
+// Known answers from the public reference implementation (xxhsum -H1), and streaming in odd-sized
+// pieces.
 #include "base/checksum.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +9,7 @@
 namespace rodimus {
 namespace {
 
-// byte i = i * 7 + 3, as the known answers below were made.
+// byte i = i * 7 + 3, the input of the known answers below.
 std::string pattern(size_t n) {
   std::string text(n, '\0');
   for (size_t i = 0; i < n; ++i) text[i] = static_cast<char>(i * 7 + 3);

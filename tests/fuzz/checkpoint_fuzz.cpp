@@ -1,6 +1,6 @@
 // Any bytes as manifest.json and as the metadata text of checkpoint.h5: the parsers may throw Error
-// and nothing else. The manifest is tried with its checksum set right, too, or nearly every input
-// would end there.
+// and nothing else. The manifest is also tried with a corrected checksum, or nearly every input
+// would stop there.
 #include <string>
 #include <string_view>
 

@@ -1,4 +1,4 @@
-// libFuzzer: any bytes as an llm.c shard. Whatever parse() accepts must hold all its tokens.
+// libFuzzer: any bytes as an llm.c shard. Whatever parse() accepts must contain all its tokens.
 #include <cstdlib>
 #include <span>
 

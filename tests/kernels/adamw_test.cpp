@@ -1,4 +1,4 @@
-// AdamW against the equations in double, over several steps.
+// AdamW compared with the equations in double, over several steps.
 #include "kernels/adamw.h"
 
 #include <cmath>
@@ -60,7 +60,8 @@ TEST(AdamW, MatchesTheEquationsOverFiveSteps) {
       // The coefficients 1 - beta are rounded to f32: 1e-7 relative, like one more operation.
       EXPECT_TRUE(close(to_double(m), m64, kSteps * testing::tolerance<float>()));
       EXPECT_TRUE(close(to_double(v), v64, kSteps * testing::tolerance<float>()));
-      // The change of p, not p itself: p is large beside lr. Each step rounds p once.
+      // Compares the change of p, because p itself is large compared with lr. Each step rounds p
+      // once.
       std::vector<double> moved = to_double(p), want = p64;
       for (size_t i = 0; i < want.size(); ++i) moved[i] -= p0[i], want[i] -= p0[i];
       EXPECT_TRUE(close(moved, want, 1e-4));

@@ -25,7 +25,7 @@ using testing::Backend;
 using testing::in;
 using testing::kDevice;
 
-// A GPU makes every NaN the same one, where the CPU keeps the upper bits of its payload.
+// A GPU converts every NaN to the same one; the CPU keeps the upper bits of the payload.
 template <class T>
 bool same_bits(T a, T b) {
   if (kDevice == Device::cuda && std::isnan(to_f32(a)) && std::isnan(to_f32(b))) return true;

@@ -24,7 +24,7 @@ struct DdtsInputs {
 struct DdtsOutputs {
   Doubles o, state_out, dq, dk, dv, dg, dstate_in;
 
-  // Members in the order of the declaration, with their names.
+  // Members in declaration order, with their names.
   std::vector<std::pair<const char*, const Doubles*>> named() const {
     return {{"o", &o},   {"state_out", &state_out}, {"dq", &dq}, {"dk", &dk}, {"dv", &dv},
             {"dg", &dg}, {"dstate_in", &dstate_in}};
@@ -49,7 +49,7 @@ inline DdtsInputs random_ddts(DdtsDims dims, double decay, uint64_t seed) {
   return in;
 }
 
-// The backend. On the GPU `threads` stands for the multiprocessors, by which the launch is shaped.
+// The backend. On the GPU `threads` is the number of multiprocessors, which determines the launch.
 inline Backend ddts_backend(int threads) {
   Backend exec = backend(threads);
 #ifdef RODIMUS_TEST_CUDA
@@ -58,13 +58,13 @@ inline Backend ddts_backend(int threads) {
   return exec;
 }
 
-// The kernels; float results of bf16 runs are what was stored.
+// Runs the kernels; float results of bf16 runs are the stored values.
 template <class T>
 DdtsOutputs run_ddts(const DdtsInputs& in, int threads = 1, bool null_state = false) {
   const Array<T> q(cast<T>(in.q)), k(cast<T>(in.k)), v(cast<T>(in.v)), d_o(cast<T>(in.d_o));
   const Array<float> g(cast<float>(in.g)), state_in(cast<float>(in.state_in)),
       dstate_out(cast<float>(in.dstate_out));
-  // NaN wherever the kernel must write.
+  // NaN wherever the kernel has to write.
   const T nan(NAN);
   Array<T> o(v.size(), nan), dq(q.size(), nan), dk(q.size(), nan), dv(v.size(), nan);
   Array<float> dg(g.size(), NAN), state_out(state_in.size(), NAN), dstate_in(state_in.size(), NAN);

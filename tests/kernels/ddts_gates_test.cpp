@@ -140,7 +140,7 @@ void check(const Problem<T>& p, bool with_bias) {
 }
 
 TYPED_TEST(DdtsGates, MatchesReferenceAndComplexStep) {
-  constexpr int64_t kRows = kDevice == Device::cuda ? 20 : 70;  // once for each schedule there
+  constexpr int64_t kRows = kDevice == Device::cuda ? 20 : 70;  // runs once per schedule there
   for (const auto& [rows, m] : {std::array<int64_t, 2>{1, 5}, {3, 7}, {5, 24}, {4, 33}, {kRows, 9}})
     for (const bool with_bias : {false, true}) check(Problem<TypeParam>(rows, m), with_bias);
 }
@@ -160,7 +160,7 @@ TYPED_TEST(DdtsGates, ZeroKeysGiveZeroAndFiniteGradients) {
   for (const auto& value : r.dqk) EXPECT_TRUE(std::isfinite(to_f32(value)));
 }
 
-// Everything a bf16 or f32 projection may hold: finite results, right limits.
+// Every value that a bf16 or f32 projection may hold gives finite results and the right limits.
 TEST(DdtsGatesExtremes, AllPairsOfExtremeGates) {
   const std::vector<float> x = {-kInf,   -1e30f, -1000, -104, -100, -88, -60,
                                 -10.01f, -9.99f, 0,     10,   60,   100, 1000};
@@ -206,7 +206,7 @@ TYPED_TEST(DdtsGates, NanStaysInItsRow) {
     EXPECT_EQ(std::isnan(to_f32(r.k[i])), bad) << i;
   }
   p = Problem<TypeParam>(3, 11);
-  p.qk[22 + 11 + 5] = TypeParam(kNan);  // a key spoils the norm of its row
+  p.qk[22 + 11 + 5] = TypeParam(kNan);  // a NaN key makes the norm of its row NaN
   const auto spoilt = run(p, true, 1);
   for (size_t i = 0; i < spoilt.k.size(); ++i)
     EXPECT_EQ(std::isnan(to_f32(spoilt.k[i])), i / 11 == 1) << i;
@@ -254,7 +254,7 @@ TEST(DdtsGatesGolden, MatchesTheAuthorsModel) {
     EXPECT_TRUE(close(half(r.dqk, 1, p.dims.m), golden.array("d_k_raw"), 2e-6));
     EXPECT_TRUE(close(half(r.dgates, 0, p.dims.m), golden.array("d_select"), 2e-6));
     EXPECT_TRUE(close(half(r.dgates, 1, p.dims.m), golden.array("d_tau"), 2e-6));
-    // Small values must be right too, not only the RMS: gates of -60 have gradients of 1e-23.
+    // Small values must be right too, not only the RMS: gates of -60 have gradients around 1e-23.
     const auto want = golden.array("d_select"), got = half(r.dgates, 0, p.dims.m);
     for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(got[i], want[i], 2e-5 * std::abs(want[i])) << i;
   }
@@ -264,7 +264,7 @@ struct PlainResult {
   std::vector<double> k, g, dk_raw, dselect, dtau;
 };
 
-// Every step of the formulas in kernels/ddts_gates.h is an array of its own.
+// Every step of the formulas in kernels/ddts_gates.h is stored in its own array.
 PlainResult plain_bf16(const Problem<bf16>& p) {
   const auto stored = [](float x) { return testing::stored(x); };
   const auto sigmoid = [](float x) { return 1 / (1 + std::exp(-x)); };
@@ -327,7 +327,7 @@ TYPED_TEST(DdtsGates, SameBitsOnAnyNumberOfThreads) {
     EXPECT_EQ(to_double(one.dqk), to_double(more.dqk));
     EXPECT_EQ(to_double(one.k), to_double(more.k));
   }
-  // The blocks together: a bias moves with the gate in every row.
+  // All blocks together: a bias shifts the gate in every row.
   std::vector<double> sums(one.dbias.size(), 0.5);
   for (size_t i = 0; i < one.dgates.size(); ++i) sums[i % sums.size()] += to_f32(one.dgates[i]);
   EXPECT_TRUE(close(to_double(one.dbias), sums, tolerance<TypeParam>(p.dims.rows)));

@@ -1,5 +1,5 @@
-// DDTS against itself: split and carried, token by token, documents, threads; NaN and extreme
-// decays.
+// DDTS compared with itself: split with carried state, token by token, documents, threads; NaN and
+// extreme decays.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -13,7 +13,7 @@ namespace {
 // ddts_test.cpp.
 constexpr double kTolerance = 1.2e-6;
 
-// The emulator of the GPU is slow: there, problems with as many edges and fewer tokens.
+// The GPU emulator is slow: there, use problems with as many edge cases but fewer tokens.
 constexpr bool kSmall = kDevice == Device::cuda;
 
 // Tokens [begin, end) of every sequence.
@@ -35,7 +35,7 @@ DdtsInputs tokens(const DdtsInputs& in, int64_t begin, int64_t end) {
   return out;
 }
 
-// What a run over tokens [begin, end) must give, taken from a run over all of them.
+// Compares a run over tokens [begin, end) with the same part of a run over all tokens.
 void expect_tokens(const DdtsOutputs& part, const DdtsOutputs& whole, DdtsDims dims, int64_t begin,
                    int64_t end) {
   for (auto member :
@@ -98,7 +98,7 @@ TEST(DdtsInvariants, DocumentsEqualSeparateSequences) {
   for (size_t i = 0; i + 1 < cuts.size(); ++i)
     for (int64_t t = cuts[i]; t < cuts[i + 1]; ++t)
       in.starts[t] = in.starts[T + t] = static_cast<int32_t>(cuts[i]);
-  // A decay that must not matter, for if it did the result would be NaN.
+  // These decays must not matter: if they did, the result would be NaN.
   for (int64_t t : cuts)
     if (t > 0 && t < T) in.g[t * 20 + 3] = std::numeric_limits<double>::quiet_NaN();
   const DdtsOutputs whole = run_ddts<float>(in, 2);
@@ -136,7 +136,7 @@ void expect_same_bits(const DdtsInputs& in) {
 
 TEST(DdtsInvariants, ThreadsDoNotChangeABit) {
   const std::vector<DdtsDims> problems =
-      kSmall ? std::vector<DdtsDims>{{1, 70, 20, 150}}  // one wide block of columns, or more
+      kSmall ? std::vector<DdtsDims>{{1, 70, 20, 150}}  // one or more wide blocks of columns
              : std::vector<DdtsDims>{{1, 300, 32, 700}, {3, 100, 64, 90}, {2, 1, 64, 700}};
   for (const DdtsDims dims : problems) {
     expect_same_bits<float>(random_ddts(dims, 0.1, 13));
@@ -182,7 +182,7 @@ TEST(DdtsInvariants, ExtremeDecaysStayExact) {
     EXPECT_TRUE(close(*got.named()[i].second, *want.named()[i].second, kTolerance))
         << got.named()[i].first;
 
-  // Every decay is harsh, so every dg is tiny: it must be right all the same.
+  // Every decay is strong, so every dg is tiny, but it must still be right.
   for (double& g : in.g) g = -30 + 0.25 * g;
   for (size_t i = 0; i < in.g.size(); ++i) in.g[i] = std::max(in.g[i], -45.0);
   want = reference_ddts(in), got = run_ddts<float>(in);

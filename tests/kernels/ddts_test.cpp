@@ -1,4 +1,4 @@
-// DDTS against independent truths: golden files, the recurrence in double, complex steps.
+// DDTS compared with independent truths: golden files, the recurrence in double, complex steps.
 #include "kernels/ddts.h"
 
 #include <gtest/gtest.h>
@@ -15,10 +15,11 @@ constexpr double kEps = 0x1p-24;  // unit roundoff of f32
 
 double error_of_rounding(const Doubles& x) { return relative_rms(to_double(cast<bf16>(x)), x); }
 
-// Twice the error of one rounding to bf16. On the CPU all is f32 inside, only stored results are
-// rounded, and f32 results are as exact as in f32. On the GPU the operands of products are rounded
-// too: a term of a result passes at most four roundings (the key that enters the state, the state
-// where it is read, the query, the result), which are independent and add in squares: sqrt(4).
+// Twice the error of one rounding to bf16. On the CPU everything inside is f32, only stored results
+// are rounded, and f32 results are as accurate as in f32. On the GPU the operands of products are
+// rounded too: a term of a result goes through at most four roundings (the key that enters the
+// state, the state where it is read, the query, the result), which are independent and add up in
+// squares: sqrt(4).
 void expect_close_bf16(const DdtsOutputs& got, const DdtsOutputs& want, double f32_tolerance) {
   for (size_t i = 0; i < got.named().size(); ++i) {
     const auto [name, value] = got.named()[i];
@@ -53,7 +54,7 @@ TEST_P(DdtsGolden, AllOutputsAndGradients) {
   const double tolerance = std::sqrt(364.0) * kEps;  // 1.1e-6
   const bool null_state = file.number("has_state") == 0;
   expect_close(run_ddts<float>(in, 1, null_state), want, tolerance);
-  // bf16 sees rounded inputs and is held to the truth for those.
+  // bf16 gets rounded inputs and is compared with the truth for those.
   for (Doubles* x : {&in.q, &in.k, &in.v, &in.d_o}) *x = to_double(cast<bf16>(*x));
   expect_close_bf16(run_ddts<bf16>(in, 1, null_state), reference_ddts(in), tolerance);
 }
@@ -61,8 +62,8 @@ TEST_P(DdtsGolden, AllOutputsAndGradients) {
 INSTANTIATE_TEST_SUITE_P(Files, DdtsGolden, ::testing::ValuesIn(ddts_goldens()),
                          [](const auto& test) { return golden_name(test.param); });
 
-// Every remainder: tokens against chunk and sub-chunk, keys against the vector width, columns
-// against tile and block. The emulator is slow: on the GPU the sizes that differ for its kernels.
+// Every kind of remainder: tokens modulo chunk and sub-chunk, keys modulo the vector width, columns
+// modulo tile and block. The emulator is slow: on the GPU only sizes that differ for its kernels.
 class DdtsSizes : public ::testing::TestWithParam<DdtsDims> {};
 
 std::vector<DdtsDims> sizes() {
@@ -78,7 +79,7 @@ TEST_P(DdtsSizes, MatchRecurrence) {
       kDevice == Device::cuda ? std::vector{0.02} : std::vector{0.0, 0.02, 1.0};
   for (const double decay : decays) {
     const DdtsInputs in = random_ddts(dims, decay, 7);
-    // As for the goldens; without decay the T-term sums dominate.
+    // As for the golden files; without decay the T-term sums dominate.
     const double tolerance = std::sqrt(364.0 + static_cast<double>(dims.T)) * kEps;
     SCOPED_TRACE(decay);
     expect_close(run_ddts<float>(in, 2), reference_ddts(in), tolerance);
@@ -90,8 +91,8 @@ INSTANTIATE_TEST_SUITE_P(Sizes, DdtsSizes, ::testing::ValuesIn(sizes()), [](cons
   return concat("B", dims.B, "T", dims.T, "K", dims.K, "V", dims.V);
 });
 
-// The reference backward, and with it the kernel, against derivatives of the reference forward that
-// use nothing but its definition: d/dx Re f(x + ih) = Im f(x + ih) / h, exact for h = 1e-100.
+// The reference backward, and with it the kernel, compared with derivatives of the reference
+// forward that use only its definition: d/dx Re f(x + ih) = Im f(x + ih) / h, exact for h = 1e-100.
 TEST(Ddts, GradientsMatchComplexStep) {
   using Complex = std::complex<double>;
   DdtsInputs in = random_ddts({2, 19, 5, 3}, 0.5, 11);

@@ -1,6 +1,6 @@
-// What DDTS moves on the GPU, counted by the emulator's race build: device memory against the least
-// (every input read once, every result written once), and how well accesses fill sectors of device
-// memory and banks of shared memory.
+// The memory traffic of DDTS on the GPU, counted by the emulator's race build: device memory
+// compared with the minimum (every input read once, every result written once), and how well
+// accesses fill sectors of device memory and banks of shared memory.
 #include <gtest/gtest.h>
 
 #include "kernels/ddts.h"

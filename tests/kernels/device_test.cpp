@@ -1,4 +1,4 @@
-// Which GPUs are taken.
+// Which GPUs are accepted.
 #include "kernels/device.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,8 @@ TEST(FindGpus, NamesWhyThereIsNone) {
   EXPECT_EQ(find_gpus().count, 2);
 }
 
-// Cards for desktops are of the same generations, but no tile of DDTS fits their shared memory.
+// Desktop cards belong to the same generations, but their shared memory is too small for a tile of
+// DDTS.
 TEST(FindGpus, ACardWithoutTheSharedMemoryIsNone) {
   fakecuda::set_shared_bytes(99 << 10);
   const Gpus gpus = find_gpus();

@@ -57,7 +57,7 @@ TEST(Embedding, ForwardAndBackwardBitForBit) {
       embedding_forward(exec, y.data(), in(p.table).data(), in(p.ids).data(), rows, dim, vocab);
       reference::embedding(want.data(), p.table.data(), p.ids.data(), rows, dim);
       EXPECT_EQ(y.host(), want);
-      Array<float> dtable = p.table;  // added to
+      Array<float> dtable = p.table;  // accumulates
       std::vector<float> want_dtable = p.table;
       embedding_backward(exec, dtable.data(), in(p.dy).data(), in(p.ids).data(), rows, dim, vocab);
       reference::embedding_backward(want_dtable.data(), p.dy.data(), p.ids.data(), rows, dim);
@@ -79,7 +79,7 @@ TEST(Embedding, NamesTheFirstBadId) {
           embedding_backward(exec, dtable.data(), in(p.dy).data(), in(p.ids).data(), 40, 200, 9);
         else
           embedding_forward(exec, y.data(), in(p.table).data(), in(p.ids).data(), 40, 200, 9);
-        wait(exec);  // a GPU says so when the host waits
+        wait(exec);  // a GPU reports it when the host waits
         FAIL() << "accepted id " << bad;
       } catch (const Error& error) {
         const std::string text = error.what();
@@ -92,7 +92,7 @@ TEST(Embedding, NamesTheFirstBadId) {
 }
 
 #ifdef RODIMUS_TEST_CUDA
-// The kernels ran to their end: a bad id is none, told once, by whichever call waits.
+// The kernels run to completion: a bad id is ignored, and reported once by whichever call waits.
 TEST(Embedding, BadIdsAreNone) {
   Problem p(40, 12, 9);
   p.ids[17] = 9;

@@ -1,4 +1,4 @@
-// The elementwise gates against the double reference and its complex-step gradient.
+// The elementwise gates compared with the double reference and its complex-step gradient.
 #include "kernels/gate.h"
 
 #include <array>
@@ -171,7 +171,7 @@ TYPED_TEST(Gate, ExtremesAndNan) {
     EXPECT_TRUE(std::isnan(to_f32(y[4])));
     EXPECT_TRUE(std::isnan(to_f32(y[5])));
   };
-  // Exact but for f32's 1 + e^-100 = 1 and products that vanish below 1e-37.
+  // Exact, except that 1 + e^-100 = 1 in f32 and products below 1e-37 vanish.
   swiglu_forward(exec, y_device.data(), in(x).data(), in(z).data(), 6);
   y = y_device.host();
   for (auto& value : y)

@@ -1,4 +1,4 @@
-// The gated norm against golden data, the double reference and its complex-step gradient.
+// The gated norm compared with golden data, the double reference and its complex-step gradient.
 #include "kernels/gated_norm.h"
 
 #include <array>
@@ -64,7 +64,7 @@ struct Result {
   std::vector<float> rstd, dskip_weight, dw;
 };
 
-// Forward, then backward; sums start at 0.5 to see that they are added to.
+// Forward, then backward; sums start at 0.5 to check that they accumulate.
 template <class T>
 Result<T> run(const Problem<T>& p, bool skip, int threads) {
   Backend exec = backend(threads);
@@ -131,7 +131,7 @@ TYPED_TEST(GatedNorm, ForwardMatchesReference) {
   for (const int64_t rows : {int64_t{1}, int64_t{3}, rows_of_test(64, 6)})
     for (const int64_t dim : {1, 7, 8, 33, 1000})
       for (const bool skip : {false, true}) check(rows, dim, skip);
-  check(515, 4, true);  // more rows than the GPU starts blocks
+  check(515, 4, true);  // more rows than the GPU launches blocks
 }
 
 TYPED_TEST(GatedNorm, BackwardMatchesComplexStep) {
@@ -194,7 +194,7 @@ TEST(GatedNormGolden, MatchesTheAuthorsModel) {
   }
 }
 
-// What is compared with a golden file, in one order.
+// The arrays compared with a golden file, in a fixed order.
 struct GoldenResult {
   std::vector<double> y, d_x, d_gate, d_weight;
 };

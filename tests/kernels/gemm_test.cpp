@@ -1,4 +1,4 @@
-// Every flag, type and staging branch of gemm against the triple loop in double.
+// Every flag, type and staging branch of gemm, compared with the triple loop in double.
 #include "kernels/gemm.h"
 
 #include <array>
@@ -52,7 +52,7 @@ struct Operands {
   }
 };
 
-// The (m, n) part of c and the gap behind each row, separately.
+// Separately, the (m, n) part of c and the gap after each row.
 template <class T>
 std::vector<double> part(const std::vector<T>& c, int64_t m, int64_t ldc, int64_t from,
                          int64_t to) {
@@ -130,7 +130,7 @@ TEST(Gemm, EveryFlagAtOddSizes) {
 }
 
 TEST(Gemm, WeightGradientsWithAliasingStrides) {
-  // Strides of 256 elements take the staged copy, of a, b or both.
+  // Strides of 256 elements trigger the staged copy of a, b or both.
   for (const auto& [m, n] : {std::array<int64_t, 2>{256, 64}, {64, 256}, {256, 256}, {512, 72}})
     for (const int threads : testing::thread_counts({1, 2}))
       check_types({.dims = {.m = m, .n = n, .k = 131, .transpose_a = true}, .threads = threads});

@@ -99,7 +99,7 @@ struct Case {
   std::vector<int32_t> targets;
   std::vector<float> losses, losses_alone, dw;
 
-  // dw starts at `dw_before`: what was there must stay in the sum.
+  // dw starts at `dw_before`, which must remain part of the sum.
   Case(HeadLossDims d, float scale, float dw_before = 0, int threads = 2)
       : x(cast<T>(normal(d.rows * d.dim, 1))),
         w(cast<T>(normal(d.vocab * d.dim, 2, 1 / std::sqrt(static_cast<double>(d.dim))))),
@@ -195,8 +195,8 @@ void check_against_double(const HeadLossDims& d, const Case<float>& got, double 
   EXPECT_TRUE(close(to_double(got.dw), dw, kTolerance));
 }
 
-// More than one block of rows, vocabularies around vectors and pieces, and a dw that holds a sum
-// already (gradient accumulation).
+// More than one block of rows, vocabularies around the sizes of vectors and pieces, and a dw that
+// already holds a sum (gradient accumulation).
 TEST(HeadLoss, MatchesDoubleAcrossBlocks) {
   for (const HeadLossDims d : {HeadLossDims{1, 5, 7},
                                {2, 16, 4099},
@@ -212,8 +212,8 @@ TEST(HeadLoss, MatchesDoubleAcrossBlocks) {
   }
 }
 
-// dz and dx are the only values stored as bf16; sums are f32. The plain loops store logits as bf16
-// too.
+// dz and dx are the only values stored as bf16; sums are f32. The plain loops also store logits as
+// bf16.
 TEST(HeadLoss, Bf16IsAtMostTwiceAsWrongAsPlainLoops) {
   const HeadLossDims d{40, 24, 301};
   constexpr float kScale = 1.0f / 32;
@@ -288,7 +288,7 @@ TEST(HeadLoss, CrossEntropyBitsDoNotDependOnThreads) {
   EXPECT_EQ(std::memcmp(results[0].data(), results[2].data(), results[0].size() * 4), 0);
 }
 
-// Logits of any size: exact to f32 around +-1e4, -inf is a weight of zero, NaN is never lost.
+// Logits of any size: accurate to f32 around +-1e4; -inf gives a weight of zero; NaN is never lost.
 TEST(HeadLoss, ExtremeLogits) {
   constexpr int64_t kVocab = 2100;
   Backend exec = backend();
@@ -307,7 +307,7 @@ TEST(HeadLoss, ExtremeLogits) {
   EXPECT_NEAR(dz[2], 1 / (1 + std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(dz[2050], 1 / (1 + std::exp(1.0)) - 1, 1e-6);
   EXPECT_EQ(dz[0], 0);
-  z[2] = 1e4f - 2;  // now the later piece holds the largest, so the earlier sum must shrink
+  z[2] = 1e4f - 2;  // now the later piece has the largest, so the earlier sum must shrink
   run(z);
   EXPECT_NEAR(loss, std::log1p(std::exp(-1.0)), 1e-6);
   z.assign(kVocab, -INFINITY), z[2050] = 3;  // the first piece is all -inf
@@ -333,7 +333,7 @@ TEST(HeadLoss, NamesTheBadTarget) {
                                       .w = in(w).data(),
                                       .targets = in(targets).data(),
                                       .losses = losses.data()});
-      wait(exec);  // a GPU says so when the host waits
+      wait(exec);  // a GPU reports it when the host waits
       ADD_FAILURE() << "accepted " << bad;
     } catch (const Error& error) {
       const std::string text = error.what();
@@ -343,7 +343,7 @@ TEST(HeadLoss, NamesTheBadTarget) {
     if (kDevice == Device::cpu) {
       EXPECT_EQ(losses.host()[0], 42.0f);  // nothing was computed
     } else {
-      EXPECT_EQ(losses.host()[2], 0.0f);  // as for no target
+      EXPECT_EQ(losses.host()[2], 0.0f);  // as without a target
     }
   }
 }

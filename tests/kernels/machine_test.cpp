@@ -27,7 +27,8 @@ TEST(Machine, MoreThanNeededIsFine) {
 }
 
 #if defined(__x86_64__)
-// Every x86-64 machine that can build the project has these; a wrong bit order would not show them.
+// Every x86-64 machine that can build the project has these; with a wrong bit order they would be
+// missing.
 TEST(Machine, SeesTheFeaturesOfThisMachine) {
   const CpuFeatures present = cpu_features_present();
   EXPECT_EQ(present & bit_of("avx2"), __builtin_cpu_supports("avx2") ? bit_of("avx2") : 0);
@@ -35,8 +36,8 @@ TEST(Machine, SeesTheFeaturesOfThisMachine) {
             __builtin_cpu_supports("avx512bf16") ? bit_of("avx512bf16") : 0);
 }
 
-// This file is compiled with the program's -march, so the compiler's macros tell what the record
-// must hold.
+// This file is compiled with the program's -march, so the compiler's macros say what the record
+// must contain.
 TEST(Machine, RecordsWhatTheCompilerMayUse) {
 #ifdef __AVX2__
   EXPECT_NE(cpu_features_built_for & bit_of("avx2"), 0u);

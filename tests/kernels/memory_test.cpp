@@ -24,11 +24,11 @@ TEST(Memory, MoreThanThereIsIsAnError) {
     EXPECT_NE(text.find("out of memory: asked for 4611686018427387904 bytes"), std::string::npos)
         << text;
   }
-  EXPECT_NO_THROW(memory::allocate(1));  // and no harm is done
+  EXPECT_NO_THROW(memory::allocate(1));  // the failure did no harm
 }
 
-// An empty vector has no address. memmove must not see it, though nothing would be moved: only the
-// build with UndefinedBehaviorSanitizer notices.
+// An empty vector has no address, and memmove must not be called with it even though nothing would
+// be moved: only the UndefinedBehaviorSanitizer build notices.
 TEST(Memory, ACopyOfNothingNeedsNoAddress) {
   Cpu cpu{1};
   memory::copy(cpu, nullptr, nullptr, 0);
@@ -36,10 +36,11 @@ TEST(Memory, ACopyOfNothingNeedsNoAddress) {
   memory::download(cpu, nullptr, nullptr, 0);
 }
 
-// All tests of kernels with several threads rely on this to find workspace in the wrong place.
+// All multi-threaded kernel tests rely on this to detect workspace allocated in the wrong place.
 TEST(MemoryDeathTest, NothingIsAllocatedInsideAParallelRegion) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
-  // One of the two tasks: of two errors at once only the first would be printed, in part.
+  // Only one of the two tasks throws: of two simultaneous errors only part of the first would be
+  // printed.
   const auto one = [](int64_t task) {
     if (task == 1) (void)memory::allocate(1);
   };
@@ -72,7 +73,7 @@ TEST(PerThread, PartsAreDisjointAndShareNoCacheLine) {
   }
 }
 
-// With one thread the part is the first one, also inside someone else's region.
+// With one thread, mine() is the first part even inside another parallel region.
 TEST(PerThread, OneThreadInsideAnotherRegion) {
   const PerThread<float> workspace(Cpu{1}, 4);
   float* const first = workspace.mine();

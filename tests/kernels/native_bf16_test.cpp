@@ -1,5 +1,4 @@
-// Whether this CPU multiplies bf16 is asked in one place: what cpu_multiplies_bf16() says is what
-// gemm does, also where oneDNN is told to leave instructions unused.
+// gemm follows cpu_multiplies_bf16(), even when oneDNN is told not to use some instructions.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -14,7 +13,7 @@ namespace {
 // Exit codes of a process that ran one product.
 constexpr int kNative = 3, kWidened = 4;
 
-// In a process of its own, since oneDNN looks at the environment once.
+// In a separate process, because oneDNN reads the environment only once.
 [[noreturn]] void multiply_under(const char* isa) {
   if (isa != nullptr) setenv("ONEDNN_MAX_CPU_ISA", isa, 1);
   const bool native = cpu_multiplies_bf16();
@@ -41,7 +40,8 @@ TEST_F(NativeBf16DeathTest, GemmWidensExactlyWhereItIsSaid) {
   }
 }
 
-// A processor between AVX-512 and AVX512_BF16 (Skylake-X, Cascade Lake) widens like one with AVX2.
+// A processor with AVX-512 but without AVX512_BF16 (Skylake-X, Cascade Lake) widens, as one with
+// AVX2 does.
 TEST_F(NativeBf16DeathTest, LesserInstructionsWiden) {
   for (const char* isa : {"AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"}) {
     EXPECT_EXIT(multiply_under(isa), testing::ExitedWithCode(kWidened), "^note: .*computed in f32")

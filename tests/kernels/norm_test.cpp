@@ -1,4 +1,4 @@
-// Residual + RMS norm against the double reference and its complex-step gradient.
+// Residual + RMS norm compared with the double reference and its complex-step gradient.
 #include "kernels/norm.h"
 
 #include <array>
@@ -101,7 +101,7 @@ struct Gradients {
   std::vector<double> dx, dw;
 };
 
-// d (sum(dy y) + sum(ds s)) by x and w.
+// The gradient of sum(dy y) + sum(ds s) with respect to x and w.
 template <class T>
 Gradients reference_backward(const Problem<T>& p, bool with_ds) {
   const auto dy = to_double(p.dy), ds = to_double(p.ds);
@@ -136,7 +136,7 @@ void check_backward(int64_t rows, int64_t dim, bool with_ds, bool with_dbranch, 
                                   .s = s.data(),
                                   .y = y.data(),
                                   .rstd = rstd.data()});
-  // beta = 0 must not read dx; with ds it holds ds itself (in place).
+  // beta = 0 must not read dx; with ds, dx is ds itself (in place).
   Array<float> dx(rows * dim, std::numeric_limits<float>::quiet_NaN());
   const Array<float> separate_ds(p.ds);
   const std::vector<float> before = cast<float>(testing::normal(rows * dim, 9));

@@ -1,4 +1,4 @@
-// Philox: published known answers (kat_vectors of Random123), then the two distributions.
+// Philox: published known answers (Random123's kat_vectors), then the two distributions.
 #include "kernels/philox.h"
 
 #include <gtest/gtest.h>
@@ -96,7 +96,8 @@ TEST(Philox, HighIsNeverReachedByRounding) {
   EXPECT_LT(*std::max_element(x.begin(), x.end()), high);
 }
 
-// Element i is a function of (seed, stream, i): not of the length, the threads, or other streams.
+// Element i is a function of (seed, stream, i) only: not of the length, the threads, or other
+// streams.
 TEST(Philox, ElementsAreIndependentOfLengthAndThreads) {
   for (const auto& draw : {normals, uniforms}) {
     const auto whole = draw(20001, 7, 8, 1);
@@ -112,8 +113,8 @@ TEST(Philox, ElementsAreIndependentOfLengthAndThreads) {
   }
 }
 
-// A run that starts on a GPU starts from the CPU's parameters, but for the last bit of a sine or
-// logarithm: double to f32, so at most one unit in the last place.
+// A run that starts on a GPU has the CPU's initial parameters, up to the last bit of a sine or
+// logarithm in double: at most one unit in the last place of f32.
 TEST(Philox, EveryBackendDrawsTheSame) {
   std::vector<float> want(1003);
   Cpu cpu{1};

@@ -1,4 +1,5 @@
-// Reductions: value against long double, bits against the number of threads, hash against changes.
+// Reductions: values compared with long double, bits for different numbers of threads, sensitivity
+// of the hash.
 #include "kernels/reduce.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +39,7 @@ TEST(Reduce, SumsInDouble) {
   }
 }
 
-// Three parts in two arrangements, one of which has a gap; a block more than one is in the second.
+// Three parts in two arrangements, one with a gap; the second part is longer than a block.
 TEST(Reduce, PartsSumToTheSameBitsWhereverTheyLie) {
   const int64_t sizes[] = {37, 2 * kReduceBlock + 5, 1000}, room = 2 * kReduceBlock + 2000;
   const int64_t one_way[] = {0, 40, 2 * kReduceBlock + 48};
@@ -46,7 +47,7 @@ TEST(Reduce, PartsSumToTheSameBitsWhereverTheyLie) {
   const auto values = testing::cast<float>(testing::normal(room, 5));
   Backend one = backend(1), two = backend(2);
   const auto sum_of = [&](Backend& exec, const int64_t* begins) {
-    std::vector<float> x(static_cast<size_t>(room), 3e4f);  // counts where nothing should
+    std::vector<float> x(static_cast<size_t>(room), 3e4f);  // shows up if a gap is counted
     std::vector<ArrayPart> parts;
     for (int i = 0; i < 3; ++i) {
       std::copy_n(values.begin() + one_way[i], sizes[i], x.begin() + begins[i]);
@@ -88,13 +89,14 @@ TEST(Reduce, SquaresDoNotOverflowAndNanComesThrough) {
 
 TEST(Reduce, HashSeesEveryBitAndIgnoresThreads) {
   Backend one = backend(1), two = backend(2);
-  const int64_t bytes = 4 * kReduceBlock + 13;  // a second, short block and a ragged word
+  const int64_t bytes = 4 * kReduceBlock + 13;  // a second, short block and a partial word
   std::vector<unsigned char> data(static_cast<size_t>(bytes), 0);
   const uint64_t first = hash_bytes(one, in(data).data(), bytes);
   EXPECT_EQ(first, hash_bytes(two, in(data).data(), bytes));
   std::set<uint64_t> seen = {first};
   size_t changes = 0;
-  // The emulator takes milliseconds a block: one bit of each place there, another one in each.
+  // The emulator takes milliseconds per block: there, flip one bit at each place, a different one
+  // each time.
   int turn = 0;
   for (const int64_t at : {int64_t{0}, int64_t{7}, int64_t{8}, int64_t{1000}, 4 * kReduceBlock - 1,
                            4 * kReduceBlock, bytes - 1}) {
@@ -107,7 +109,7 @@ TEST(Reduce, HashSeesEveryBitAndIgnoresThreads) {
     ++turn;
     data[static_cast<size_t>(at)] = 0;
   }
-  // Lengths matter even where the bytes are zeros.
+  // Lengths matter even if the bytes are zeros.
   for (const int64_t length : {int64_t{0}, int64_t{1}, int64_t{8}, bytes - 1}) {
     seen.insert(hash_bytes(one, in(data).data(), length));
     ++changes;
@@ -116,7 +118,7 @@ TEST(Reduce, HashSeesEveryBitAndIgnoresThreads) {
   EXPECT_EQ(first, hash_bytes(one, in(data).data(), bytes));
 }
 
-// One number is compared between ranks, so every backend must come to it.
+// Ranks compare this number, so every backend must compute the same one.
 TEST(Reduce, EveryBackendHashesTheSame) {
   const auto x = testing::cast<float>(testing::normal(kReduceBlock + 77, 4));
   Cpu cpu{1};
@@ -127,7 +129,7 @@ TEST(Reduce, EveryBackendHashesTheSame) {
   }
 }
 
-// The top bit of a word stays on top under multiplication: two of them must not cancel.
+// The top bit of a word stays at the top under multiplication: two of them must not cancel.
 TEST(Reduce, HashSeesTwoFlippedSigns) {
   Backend exec = backend(1);
   std::vector<float> x(100, 1);

@@ -1,4 +1,5 @@
-// Rotary embedding against golden data and the double reference, at near and far positions.
+// Rotary embedding compared with golden data and the double reference, at small and large
+// positions.
 #include "kernels/rotary.h"
 
 #include <cmath>
@@ -103,7 +104,7 @@ TEST(RotaryGolden, MatchesTheAuthorsModel) {
   }
 }
 
-// Cosines, sines and products are stored. `sign` -1 turns back.
+// Cosines, sines and products are stored. `sign` -1 rotates back.
 std::vector<double> plain_bf16(const RotaryDims& d, const std::vector<bf16>& x, float sign) {
   std::vector<double> y(x.size());
   for (int64_t row = 0; row < d.B * d.T * d.H; ++row) {

@@ -1,5 +1,5 @@
 // The short convolution: golden data, the double reference, its complex-step gradient, and
-// documents packed into one sequence against the same documents apart.
+// documents packed into one sequence compared with the same documents run separately.
 #include "kernels/short_conv.h"
 
 #include <array>
@@ -93,7 +93,7 @@ Result<T> run(const Problem<T>& p, bool with_history, int threads) {
   return {y.host(), dx.host(), dhistory.host(), dweight.host(), dbias.host()};
 }
 
-// Sums start at 0.5 to see that they are added to.
+// Sums start at 0.5 to check that they accumulate.
 std::vector<double> plus_half(std::vector<double> x) {
   for (double& value : x) value += 0.5;
   return x;
@@ -157,8 +157,8 @@ TYPED_TEST(ShortConv, DocumentStarts) {
   for (const bool with_history : {false, true}) check(p, with_history);
 }
 
-// The last channels of many are what they are alone: where they start a block of their own, and in
-// each kernel (packs of channels, single channels, more taps).
+// The last of many channels give the same result as on their own: when they start a new block, and
+// in each kernel (packs of channels, single channels, more taps).
 TYPED_TEST(ShortConv, ChannelsDoNotDependOnOthers) {
   using T = TypeParam;
   for (const auto& [D, alone, width] :
@@ -187,7 +187,7 @@ TYPED_TEST(ShortConv, ChannelsDoNotDependOnOthers) {
   }
 }
 
-// A sequence of two documents gives the bits of the two documents run apart.
+// A sequence of two documents gives the same bits as the two documents run separately.
 TYPED_TEST(ShortConv, StartsEqualSeparateSequences) {
   using T = TypeParam;
   const int64_t D = 19, first = 6, second = 11;
@@ -209,7 +209,7 @@ TYPED_TEST(ShortConv, StartsEqualSeparateSequences) {
   EXPECT_EQ(to_double(whole.dx), to_double(dx));
 }
 
-// Running two halves with the tail of the first as history of the second changes no bit.
+// Running two halves, with the end of the first as the history of the second, changes no bits.
 TYPED_TEST(ShortConv, SplitAndCarriedEqualsWhole) {
   using T = TypeParam;
   const int64_t D = 13, half = 8;

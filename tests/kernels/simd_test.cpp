@@ -1,4 +1,4 @@
-// The vector functions against libm in double, over every exponent and at the special values.
+// The vector functions compared with libm in double, over all exponents and at special values.
 #include "kernels/cpu/simd.h"
 
 #include <gtest/gtest.h>
@@ -114,7 +114,7 @@ TEST(Simd, NanComesThrough) {
   EXPECT_TRUE(std::isnan(apply([](Vec x) { return simd::sigmoid_pair(x).complement; }, kNan)));
 }
 
-// Loads and stores of every tail length: right lanes, nothing behind them touched, zeros read.
+// Loads and stores of every tail length: the right lanes, nothing touched after them, zeros read.
 TEST(Simd, TailsAndRounding) {
   for (int n = 1; n <= 3 * kLanes; ++n) {
     const auto source = testing::normal(n, 5);
@@ -162,7 +162,7 @@ TEST(Simd, Bf16RoundingMatchesTheScalarOnEveryPattern) {
     for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
       const float x = std::bit_cast<float>(static_cast<uint32_t>(high << 16) | low);
       const uint16_t got = simd::narrow(simd::broadcast(x))[0];
-      // AVX512_BF16 takes a denormal for the zero of its sign.
+      // AVX512_BF16 flushes a denormal to zero with the same sign.
       if (kDenormalsAreZero && std::fpclassify(x) == FP_SUBNORMAL) {
         ASSERT_EQ(got, high & 0x8000u) << std::hex << high << low;
       } else {

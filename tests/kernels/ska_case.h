@@ -38,7 +38,7 @@ struct SkaResults {
 
 template <class T>
 SkaResults<T> run_ska(Backend exec, const SkaDims& d, const SkaInputs<T>& x) {
-  const float nan = std::numeric_limits<float>::quiet_NaN();  // what is not overwritten shows
+  const float nan = std::numeric_limits<float>::quiet_NaN();  // shows what was not overwritten
   const auto like = [&](const std::vector<T>& shape) {
     return Array<T>(static_cast<int64_t>(shape.size()), T(nan));
   };
@@ -69,8 +69,8 @@ SkaResults<T> run_ska(Backend exec, const SkaDims& d, const SkaInputs<T>& x) {
 }
 
 // Attention and its gradients by plain loops: sums in Number; scores, weights and their gradients
-// pass through stored() as arrays of them would. In double with stored(x) = x this is the truth; in
-// float with a rounding to bf16 it is the yardstick of bf16 kernels.
+// pass through stored(), as if they were stored in arrays. In double with stored(x) = x this is the
+// truth; in float with rounding to bf16 it is the yardstick for bf16 kernels.
 template <class Number, class T, class Stored>
 SkaResults<Number> plain_ska(SkaDims d, const SkaInputs<T>& in, Stored stored) {
   if (d.Tk == 0) d.Tk = d.T;
@@ -111,8 +111,7 @@ SkaResults<Number> plain_ska(SkaDims d, const SkaInputs<T>& in, Stored stored) {
           largest = std::max(largest, p.back());
         }
         for (const Number s : p) sum += std::exp(s - largest);
-        out.lse.push_back(
-            static_cast<float>(largest + std::log(sum)));  // (B,H,T), as the loops run
+        out.lse.push_back(static_cast<float>(largest + std::log(sum)));  // (B,H,T), in loop order
         for (Number& s : p) s = stored(std::exp(s - largest) / sum);
         for (int64_t j = first; j <= last; ++j)
           add(out.o, at, p[static_cast<size_t>(j - first)], in.v, v_at(j));

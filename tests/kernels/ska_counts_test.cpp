@@ -1,5 +1,5 @@
-// What the CUDA kernels of attention move, counted by the race build of the emulator. Under one
-// schedule: counts do not depend on it.
+// The memory traffic of the CUDA attention kernels, counted by the emulator's race build. One
+// schedule is enough, because counts do not depend on it.
 #include <gtest/gtest.h>
 
 #include "tests/kernels/ska_case.h"
@@ -8,7 +8,7 @@
 namespace rodimus::testing {
 namespace {
 
-// Counts of the kernels of one run, by a part of their names.
+// Counts of the kernels of one run, selected by part of their names.
 std::vector<simt::Counters> count(const SkaDims& d, std::vector<std::string> names) {
   simt::config.count = true;
   simt::reset_counters();
@@ -26,7 +26,7 @@ std::vector<simt::Counters> count(const SkaDims& d, std::vector<std::string> nam
 }
 
 // All heads of a tile of 16 queries share its key tiles: with H times the queries and values, the
-// keys are loaded once all the same.
+// keys are still loaded only once.
 TEST(SkaCounts, KeyBytesDoNotDependOnHeads) {
   for (const int64_t D : {64, 128}) {
     for (const int64_t H : {1, 2, 6, 16}) {
@@ -39,8 +39,8 @@ TEST(SkaCounts, KeyBytesDoNotDependOnHeads) {
   }
 }
 
-// With queries enough a block has 8 warps of 16 queries, each for 2 heads of 128: a key
-// serves 128 queries of 2 heads, a value 128 queries.
+// With enough queries a block has 8 warps of 16 queries, each for 2 heads of 128: a key serves 128
+// queries of 2 heads, a value 128 queries.
 TEST(SkaCounts, LongQueriesShareKeysAndValues) {
   for (const int64_t H : {2, 6, 16}) {
     SCOPED_TRACE(concat("H ", H));

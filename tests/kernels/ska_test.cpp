@@ -31,8 +31,8 @@ SkaResults<double> truth(const SkaDims& d, const SkaInputs<T>& in) {
   return plain_ska<double>(d, in, [](double x) { return x; });
 }
 
-// Where a query sees only itself, p = 1 and ds = d_o v - delta is a difference of equal sums: zero
-// up to the rounding of terms as large as d_o.
+// If a query sees only itself, p = 1 and ds = d_o v - delta is a difference of equal sums: zero up
+// to the rounding of terms as large as d_o.
 ::testing::AssertionResult close_or_cancelled(const std::vector<float>& got,
                                               const std::vector<double>& want,
                                               const std::vector<float>& d_o) {
@@ -51,7 +51,8 @@ void expect_close(const SkaResults<float>& got, const SkaResults<double>& want,
   EXPECT_TRUE(close(to_double(got.dv), want.dv, kBackwardTolerance));
 }
 
-// Against plain loops in double; the yardstick for bf16 is what plain loops over bf16 arrays lose.
+// Compares with plain loops in double; the yardstick for bf16 is the error of plain loops over bf16
+// arrays.
 template <class T>
 void check_inputs(const SkaDims& d, const SkaInputs<T>& in) {
   const auto got = run(d, in);
@@ -68,7 +69,7 @@ void check_inputs(const SkaDims& d, const SkaInputs<T>& in) {
     };
     expect(got.o, plain.o, want.o);
     expect(got.dv, plain.dv, want.dv);
-    // A query that sees itself alone: nothing is left of ds but the rounding of o.
+    // For a query that sees only itself, ds is nothing but the rounding of o.
     if (d.T > 1 && d.left != 0) {
       expect(got.dq, plain.dq, want.dq);
       expect(got.dk, plain.dk, want.dk);
@@ -83,7 +84,7 @@ void check(const SkaDims& d, uint64_t seed, const std::vector<int32_t>& starts =
   in.starts = starts;
   check_inputs(d, in);
 }
-// Cases that ask the same of both types: the emulator, slow with f32, sees bf16 alone.
+// Cases that are the same for both types: the emulator, slow with f32, runs only bf16.
 void check_sizes(const SkaDims& d, uint64_t seed, const std::vector<int32_t>& starts = {}) {
   if (!kGpu) check<float>(d, seed, starts);
   check<bf16>(d, seed, starts);
@@ -115,7 +116,7 @@ TEST(SkaGolden, ForwardAndGradients) {
   }
 }
 
-// The plain loops that backends are compared with: o and lse are those of the reference, gradients
+// Checks the plain loops that backends are compared with: o and lse match the reference, gradients
 // the derivatives of <d_o, o> by complex step.
 TEST(Ska, PlainLoopsAreTheSpecification) {
   using Complex = std::complex<double>;
@@ -144,7 +145,7 @@ TEST(Ska, PlainLoopsAreTheSpecification) {
       want.push_back(slope);
       x.imag(0);
     }
-    EXPECT_TRUE(close(gradient, want, 1e-13));  // sums of some ten doubles
+    EXPECT_TRUE(close(gradient, want, 1e-13));  // sums of about ten doubles
     reference();
     std::vector<double> o_want, lse_want;
     for (const Complex& x : o) o_want.push_back(x.real());
@@ -188,10 +189,10 @@ TEST(Ska, LengthsAroundTiles) {
   if (kGpu) {
     for (const int64_t T : {31, 32, 33, 65})
       check_sizes({.B = 1, .T = T, .H = 2, .D = 16, .Hv = 2}, 3);
-    // Two tiles of queries: with two key heads and two batch entries, and where a block has 64.
+    // Two tiles of queries: with two key heads and two batch entries, and when a block has 64.
     check_sizes({.B = 2, .T = 130, .H = 6, .D = 8, .Hk = 2, .Hv = 6, .left = 15}, 3);
     check<float>({.B = 1, .T = 66, .H = 2, .D = 8, .left = 15}, 3);
-    // Documents that begin before, at and behind the border of tiles.
+    // Documents that begin before, at and after tile borders.
     std::vector<int32_t> starts(130);
     for (const int32_t begin : {7, 100, 128, 129})
       std::fill(starts.begin() + begin, starts.end(), begin);
@@ -203,7 +204,7 @@ TEST(Ska, LengthsAroundTiles) {
       check_sizes({.B = 1, .T = T, .H = 2, .D = 16, .Hv = 2, .left = left}, 3);
 }
 
-// Few queries against many keys: on the GPU the keys are cut into pieces.
+// Few queries with many keys: on the GPU the keys are cut into pieces.
 TEST(Ska, CachedKeys) {
   check<float>({.B = 1, .T = 2, .H = 2, .D = 8, .Hv = 2, .Tk = 70, .left = 50}, 5);
   check_sizes({.B = 2, .T = 3, .H = 4, .D = 10, .Hk = 2, .Hv = 4, .Tk = 75, .left = 37}, 6);
@@ -316,7 +317,7 @@ TEST(Ska, NanReachesAllThatSeeIt) {
   }
 }
 
-// Keys that no query sees may hold anything, as the unwritten end of a cache does.
+// Keys that no query sees may hold anything, like the unwritten end of a cache.
 TEST(Ska, UnseenKeysDoNotMatter) {
   for (const int64_t T : {2, 3}) {
     const SkaDims d{.B = 1, .T = T, .H = 2, .D = 16, .Hv = 2, .Tk = 90, .left = 20};
@@ -332,7 +333,7 @@ TEST(Ska, UnseenKeysDoNotMatter) {
   }
 }
 
-// In decoding, keys 0 to 63 are a part of their own.
+// In decoding, keys 0 to 63 are a separate part.
 TEST(Ska, KeysInfinitelyFarAwayWeighNothing) {
   const SkaDims d{.B = 1, .T = 1, .H = 1, .D = 4, .Tk = kGpu ? 40 : 200};
   auto in = random_ska<float>(d, 9);
@@ -352,7 +353,7 @@ TEST(Ska, HugeScoresNeitherOverflowNorVanish) {
     for (float& x : in.q) x *= 300;
     for (float& x : in.k) x *= 300;
     const auto got = run(d, in);
-    // Scores near 2e5 are known to 2e5 * 2 eps, and so are the weights, relative.
+    // Scores near 2e5 have an error of 2e5 * 2 eps, which is the relative error of the weights.
     EXPECT_TRUE(close(to_double(got.o), truth(d, in).o, 2e5 * 2 * 0x1p-24));
     for (const auto* gradient : {&got.dq, &got.dk, &got.dv})
       for (const float x : *gradient) EXPECT_TRUE(std::isfinite(x));
@@ -384,7 +385,7 @@ TEST(Ska, RejectsBadShapes) {
   EXPECT_TRUE(says({.B = 1, .T = 2, .H = 1, .D = 2, .Tk = 3}, {0, 0}, "Tk == T"));
   if (kGpu) {
     EXPECT_TRUE(says({.B = 1, .T = 2, .H = 1, .D = 257}, {}, "D = 257"));
-  } else {  // the GPU's starts are not looked at
+  } else {  // the GPU does not check starts
     EXPECT_TRUE(says({.B = 1, .T = 2, .H = 1, .D = 2}, {0, 2}, "starts[0, 1] = 2"));
   }
 }

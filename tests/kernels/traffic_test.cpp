@@ -1,6 +1,7 @@
-// What the GPU kernels move, counted by the emulator: 32-byte sectors are used whole, and every
-// array crosses the memory once. For kernels whose time is that of their bytes this is the part of
-// the speed that needs no GPU to be seen. Race build only: there the emulator sees every access.
+// The memory traffic of the GPU kernels, counted by the emulator: 32-byte sectors are used
+// completely, and every array is moved once. For memory-bound kernels this is the part of
+// performance that can be checked without a GPU. Race build only: there the emulator sees every
+// access.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -22,7 +23,7 @@ Array<T> normal(int64_t n, uint64_t seed) {
   return testing::cast<T>(testing::normal(n, seed));
 }
 
-// Runs f, which returns an output to wait for, and gives the counts of its main kernel.
+// Runs f, which returns an output to wait for; the result is the counts of its main kernel.
 template <class F>
 simt::Counters count(const char* kernel, const F& f) {
   simt::reset_counters();
@@ -110,7 +111,8 @@ TYPED_TEST(Traffic, DdtsGates) {
     return q;
   });
   const uint64_t array = n * sizeof(T), decays = n * sizeof(float);
-  const uint64_t biases = dims.rows * 2 * dims.m * sizeof(float);  // by every row, out of a cache
+  const uint64_t biases =
+      dims.rows * 2 * dims.m * sizeof(float);  // read by every row, from a cache
   EXPECT_EQ(forward.load_bytes, 4 * array + biases);
   EXPECT_EQ(forward.store_bytes, 2 * array + decays);
   const auto backward = count("backward_kernel", [&] {
@@ -150,7 +152,7 @@ TYPED_TEST(Traffic, ShortConv) {
                                 .y = y.data()});
     return y;
   });
-  // Beside x and y: three tokens in front of each chunk of 32, and what does not grow with T.
+  // Besides x and y: three tokens before each chunk of 32, and what does not grow with T.
   const uint64_t array = n * sizeof(T), seam = 3 * dims.D * sizeof(T);
   const uint64_t filter = (dims.width + 1) * dims.D * sizeof(float);
   EXPECT_EQ(forward.store_bytes, array);

@@ -49,13 +49,13 @@ inline void load_golden(const Golden& golden, Exec& exec, Model& model) {
   refresh_bf16_copy(exec, model.parameters());
 }
 
-// Int32 values of the host on the device of the backend under test.
+// Copies int32 values from the host to the device under test.
 inline Tensor there(const Tensor& ids) {
   Exec exec = backend();
   return to_device(exec, {ids.data<int32_t>(), static_cast<size_t>(ids.numel())}, ids.shape());
 }
 
-// ids (B,T) -> inputs (B,T-1), targets (B,T-1) as the golden loss takes them, on the host.
+// ids (B,T) -> inputs (B,T-1), targets (B,T-1) as in the golden loss, on the host.
 struct Shifted {
   Tensor inputs, targets;
 };

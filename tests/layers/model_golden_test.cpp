@@ -1,5 +1,5 @@
-// The whole model against float64 results of the authors' model: logits, loss, every gradient, and
-// twelve steps of training.
+// The whole model compared with float64 results of the authors' model: logits, loss, every
+// gradient, and twelve steps of training.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -34,8 +34,8 @@ class ModelGolden : public ::testing::TestWithParam<std::filesystem::path> {
     return sum_of(losses) / count;
   }
 
-  // The emulator takes seconds for a pass of a model: there a `test` of many passes is for the
-  // first schedule, and for some models (all if empty), unless every schedule is asked for.
+  // The emulator takes seconds for a pass of a model: there a `test` with many passes runs only for
+  // the first schedule and for some models (all if empty), unless every schedule is requested.
   static bool once_on_emulator(const std::string& test, const std::set<std::string>& models) {
     if (kDevice == Device::cpu || every_schedule()) return true;
     const std::string name = golden_name(GetParam());
@@ -73,8 +73,8 @@ TEST_P(ModelGolden, LossAndEveryGradientMatch) {
   }
 }
 
-// Cross-entropy per position in float64 from the golden logits: unlike their mean, in which errors
-// of both signs cancel by luck, they measure how good a loss is.
+// Cross-entropy per position in float64 from the golden logits: these measure how accurate a loss
+// is, whereas in their mean errors of both signs cancel by luck.
 std::vector<double> golden_losses(const Golden& golden, const Tensor& targets) {
   const auto logits = golden.array("logits");
   const auto shape = golden.shape("logits");  // (B, T, vocab), the last position has no target
@@ -92,8 +92,8 @@ std::vector<double> golden_losses(const Golden& golden, const Tensor& targets) {
   return losses;
 }
 
-// Tensor by tensor at most twice as wrong as the plain model; on the geometric mean over all
-// tensors better than it.
+// Each tensor is at most twice as wrong as in the plain model; in the geometric mean over all
+// tensors the result is better.
 TEST_P(ModelGolden, Bf16IsAtMostTwiceAsWrongAsAPlainModel) {
   if (!once_on_emulator("bf16", {})) return;
   Context ctx{backend(2), DType::bf16, nullptr};
@@ -143,8 +143,7 @@ TEST_P(ModelGolden, RecomputationGivesTheSameBits) {
   }
 }
 
-// Twelve steps: losses and gradient norms to 1e-4, the bound of the issue (f32 differences grow
-// with every update).
+// Twelve steps: losses and gradient norms agree to 1e-4 (f32 differences grow with every update).
 TEST_P(ModelGolden, TrajectoryMatches) {
   if (!once_on_emulator("trajectory", {"rodimus", "rodimus_plus"})) return;
   Model model(config_, f32_.exec, f32_.compute, /*grads=*/true);

@@ -1,5 +1,5 @@
-// What must hold of the model beyond the golden files: carried state, document resets,
-// accumulation, initialisation.
+// Properties of the model beyond the golden files: carried state, document resets, accumulation,
+// initialisation.
 #include "layers/model.h"
 
 #include <cmath>
@@ -42,8 +42,8 @@ class ModelVariants : public ::testing::TestWithParam<std::tuple<std::string, in
     model_ = std::make_unique<Model>(config_, ctx_.exec, ctx_.compute, true);
     initialize(ctx_.exec, model_->parameters(), 7);
   }
-  // f32: another split of the same sums. bf16: intermediate roundings fall differently, a few of
-  // 2^-9 each.
+  // f32: the same sums are split differently. bf16: a few intermediate roundings of 2^-9 each
+  // differ.
   double tolerance() const { return ctx_.compute == DType::f32 ? 1e-5 : 2e-2; }
 
   Context ctx_;
@@ -118,7 +118,7 @@ TEST_P(ModelVariants, MicroBatchesAccumulateToTheWholeBatch) {
   EXPECT_EQ(gradients(B), whole) << "same computation, same bits";
 }
 
-// What is called final while backward runs has the bits that it has at the end.
+// Gradients that are reported as final during backward have the same bits at the end.
 TEST_P(ModelVariants, TellsWhichGradientsAreFinal) {
   const Tensor ids = tokens(2, 33, 6), targets = tokens(2, 33, 7);
   for (const auto& [tied, recompute] :
@@ -145,7 +145,7 @@ TEST_P(ModelVariants, TellsWhichGradientsAreFinal) {
       EXPECT_EQ(then[i], std::vector<float>(grads + offsets[i + 1], grads + offsets[i]));
       EXPECT_NE(then[i], std::vector<float>(then[i].size()));
     }
-    // Of the embedding alone, which forward uses first, nothing is said before the end.
+    // Only the embedding, which forward uses first, is not reported before the end.
     EXPECT_EQ(offsets.back(), buffers.groups[1]);
   }
 }

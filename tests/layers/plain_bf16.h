@@ -1,7 +1,7 @@
-// The model as a plain bf16 implementation computes it: parameters, the residual stream, the result
-// of every op and every gradient are rounded to bf16, sums are f32 (PyTorch after
-// model.bfloat16()). It is the yardstick for the error of our bf16 path. Fused ops round their
-// result only, so the yardstick is stricter than a program that stores the steps inside them, too.
+// The model as computed by a plain bf16 implementation: parameters, the residual stream, the result
+// of every op and every gradient are rounded to bf16; sums are f32 (PyTorch after
+// model.bfloat16()). It is the yardstick for the error of our bf16 path. Fused ops round only their
+// results, so the yardstick is stricter than a program that also stores the steps inside them.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,7 @@ inline Tensor rounded_copy(const Tensor& x) {
   return y;
 }
 
-// bf16(x), or bf16(x + y) when y is defined; the gradient is rounded on its way back.
+// bf16(x), or bf16(x + y) if y is defined; the gradient is rounded on the way back.
 inline Var rounded(Context& ctx, const Var& x, const Var& y = {}) {
   Tensor sum = Tensor::empty(x.value.shape(), DType::f32);
   for (int64_t i = 0; i < sum.numel(); ++i) {
@@ -72,7 +72,7 @@ class PlainBf16 {
 
   Tensor logits(const Tensor& ids) { return logits(ctx_, ids).value; }
 
-  // Losses per position; the gradients of their mean are then in grad().
+  // Losses per position; afterwards grad() has the gradients of their mean.
   Tensor run(const Tensor& ids, const Tensor& targets) {
     Tape tape;
     Context recording{ctx_.exec, DType::f32, &tape};

@@ -1,4 +1,4 @@
-// How two arrays are compared. The question is always "is it good", so NaN and wrong sizes fail by
+// Comparing two arrays. The checks always ask "is it good", so NaN and wrong sizes fail by
 // construction.
 #pragma once
 
@@ -9,11 +9,11 @@
 
 namespace rodimus::testing {
 
-// rms(got - want) / rms(want). Infinity when sizes differ or anything is not finite. Zero when both
-// are all zero; infinity when only `want` is all zero.
+// rms(got - want) / rms(want). Infinity if sizes differ or anything is not finite. Zero if both are
+// all zero; infinity if only `want` is all zero.
 double relative_rms(std::span<const double> got, std::span<const double> want);
 
-// Success when relative_rms(got, want) <= tolerance. The failure text gives the error, the worst
+// Success if relative_rms(got, want) <= tolerance. The failure message gives the error, the worst
 // element and its index.
 ::testing::AssertionResult close(std::span<const double> got, std::span<const double> want,
                                  double tolerance);

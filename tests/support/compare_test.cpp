@@ -1,4 +1,4 @@
-// Tests of the tester: everything that a comparison must reject.
+// Tests of the test helpers: everything that a comparison must reject.
 #include "tests/support/compare.h"
 
 #include <cmath>

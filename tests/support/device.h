@@ -1,6 +1,6 @@
-// Kernel tests run on either backend from the same source: compiled with RODIMUS_TEST_CUDA the
-// arrays lie in GPU memory and the kernels are those for Cuda& (a real GPU, or the emulator with
-// the fake runtime), without it they are host arrays and Cpu&.
+// Lets kernel tests run on either backend from the same source: with RODIMUS_TEST_CUDA, arrays are
+// in GPU memory and kernels are those for Cuda& (on a real GPU, or the emulator with the fake
+// runtime); without it, host arrays and Cpu&.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +26,11 @@ inline constexpr Device kDevice = Device::cpu;
 inline Backend backend(int threads = 1) { return Cpu{threads}; }
 #endif
 
-// An array where the backend's kernels find it.
+// An array in the memory of the backend.
 template <class T>
 class Array {
  public:
-  // Nothing was ever written there: the race build reports a kernel that reads it.
+  // Uninitialised: the race build reports a kernel that reads it.
   explicit Array(int64_t count) : count_(count) {
     (void)backend();  // opens the GPU
     storage_ = memory::allocate(static_cast<size_t>(bytes()), kDevice);
@@ -51,7 +51,7 @@ class Array {
     Backend exec = backend();
     memory::upload(exec, data(), values.data(), bytes());
   }
-  // Waits for the kernels that were started.
+  // Waits for all launched kernels.
   std::vector<T> host() const {
     std::vector<T> values(static_cast<size_t>(count_));
     Backend exec = backend();
@@ -66,22 +66,22 @@ class Array {
   std::shared_ptr<std::byte> storage_;
 };
 
-// Numbers of threads whose results are compared with the truth: on a GPU there is one case.
+// Numbers of threads to test; on a GPU there is only one case.
 inline std::vector<int> thread_counts(std::vector<int> on_cpu) {
   if (kDevice == Device::cuda) on_cpu.resize(1);
   return on_cpu;
 }
 
-// The emulator runs all tests once for each schedule: what takes too long for that runs under the
-// first alone, unless this variable is set.
+// The emulator runs all tests once per schedule: tests that are too slow for this run only under
+// the first, unless this variable is set.
 inline bool every_schedule() { return std::getenv("RODIMUS_EVERY_SCHEDULE") != nullptr; }
 
-// On the GPU true from the second call on; `ran` is a static of the test.
+// On the GPU, true from the second call on; `ran` is a static variable of the test.
 inline bool ran_before(bool& ran) {
   return kDevice == Device::cuda && !every_schedule() && std::exchange(ran, true);
 }
 
-// A copy of an input for the length of the call: kernel(exec, out.data(), in(x).data()).
+// A copy of an input for the duration of the call: kernel(exec, out.data(), in(x).data()).
 template <class T>
 Array<T> in(const std::vector<T>& values) {
   return values;

@@ -1,4 +1,4 @@
-// What an Error says, for tests that compare its text.
+// The text of an Error, for tests that compare it.
 #pragma once
 
 #include <functional>
@@ -8,8 +8,8 @@
 
 namespace rodimus::testing {
 
-// The text of the Error that step() throws; "nothing was thrown", in which no test finds what it
-// wants, when there is none.
+// The text of the Error that step() throws; otherwise "nothing was thrown", which matches no
+// expected text.
 inline std::string failure_of(const std::function<void()>& step) {
   try {
     step();

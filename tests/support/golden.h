@@ -12,11 +12,11 @@ namespace rodimus::testing {
 
 std::filesystem::path golden_folder();
 
-// All files of golden_folder()/sub whose name starts with `prefix`, sorted. Throws when there is
+// All files of golden_folder()/sub whose name starts with `prefix`, sorted. Throws if there are
 // none: a golden test that finds nothing to compare must fail.
 std::vector<std::filesystem::path> golden_files(const std::string& sub, const std::string& prefix);
 
-// Stem of the file, for test names.
+// The stem of the file name, for test names.
 std::string golden_name(const std::filesystem::path& file);
 
 class Golden {

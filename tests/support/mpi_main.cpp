@@ -1,12 +1,12 @@
 // main() of tests under mpirun. Every rank runs every test; the program fails on all ranks if any
-// test failed on any rank. Rank 0 reports as usual, the others report their failures only.
+// test failed on any rank. Rank 0 reports as usual; the others report only their failures.
 #include "tests/support/mpi_main.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdio>
 
-// In a build with AddressSanitizer: what the libraries keep until the end of the process.
+// For AddressSanitizer: memory that the libraries keep until the process ends.
 extern "C" const char* __lsan_default_suppressions() {
   return "leak:libmpi\nleak:libopen-\nleak:libpmix\nleak:libhwloc\nleak:mca_\nleak:libhdf5";
 }

@@ -1,4 +1,4 @@
-// For tests that run on several ranks: the communicator that tests/support/mpi_main.cpp made.
+// For tests that run on several ranks: the communicator made by tests/support/mpi_main.cpp.
 #pragma once
 
 #include "dist/communicator.h"

@@ -1,1 +1,1 @@
-// A precompiled header needs a source of its target (tests/CMakeLists.txt).
+// A precompiled header needs a source file in its target (tests/CMakeLists.txt).

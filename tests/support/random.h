@@ -30,7 +30,7 @@ inline std::vector<double> uniform(int64_t n, uint64_t seed, double low, double 
   return x;
 }
 
-// The values as type T holds them.
+// The values rounded to type T.
 template <class T>
 std::vector<T> cast(const std::vector<double>& x) {
   std::vector<T> out;

@@ -1,5 +1,5 @@
-// A program that was built for an instruction set that no machine has. It must be refused before
-// its static initialisers run: they are the first code that the compiler may have made too wide.
+// A program built for an instruction set that no machine has. It must be rejected before its static
+// initialisers run, which are the first code that may contain unsupported instructions.
 #include <cstdio>
 
 #include "kernels/cpu/machine.h"
