@@ -1,4 +1,4 @@
-// A checkpoint damaged in every way a disk or a person can: the reader must say which file.
+// A checkpoint damaged in every way that a disk or a person can: the reader must name the file.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -6,7 +6,7 @@
 #include "checkpoints/checkpoint.h"
 #include "tests/checkpoints/example.h"
 
-// In a build with AddressSanitizer: HDF5 itself leaks when it gives up on a damaged file.
+// For AddressSanitizer: HDF5 itself leaks when it gives up on a damaged file.
 extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }
 
 namespace rodimus {
@@ -56,7 +56,7 @@ TEST_F(Damage, EveryFileMissingEmptyOrTruncated) {
 TEST_F(Damage, FlippedBits) {
   for (const std::string& name : names_in(folder_)) {
     const std::string good = read_bytes(folder_ / name);
-    // 41 positions spread over the file, the last byte among them, and the first 64 bytes.
+    // The first 64 bytes, and 41 positions spread over the file, including the last byte.
     std::vector<size_t> positions;
     for (size_t i = 0; i < 64; ++i) positions.push_back(i);
     for (size_t i = 0; i <= 40; ++i) positions.push_back(i * (good.size() - 1) / 40);
@@ -72,7 +72,7 @@ TEST_F(Damage, FlippedBits) {
   EXPECT_EQ(open_and_verify(folder_), "nothing was thrown");
 }
 
-// read() alone, without verify(), notices a changed value by the checksum of its chunk.
+// Even without verify(), read() notices a changed value by the checksum of its chunk.
 TEST_F(Damage, ReadNamesTheTensor) {
   const fs::path file = folder_ / "rank_0000.h5";
   std::string bytes = read_bytes(file);
@@ -84,7 +84,7 @@ TEST_F(Damage, ReadNamesTheTensor) {
   bytes[at] = static_cast<char>(bytes[at] ^ 1);
   write_bytes(file, bytes);
 
-  const CheckpointReader reader(folder_);  // cheap checks pass
+  const CheckpointReader reader(folder_);  // the cheap checks pass
   EXPECT_EQ(reader.read_tensor("adam_m", "embedding.weight").size(), 35u);
   for (const std::string& message :
        {failure_of([&] { reader.read_tensor("adam_m", "head.weight"); }),

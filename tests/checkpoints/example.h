@@ -68,7 +68,7 @@ inline TrainState example_state(int64_t step) {
           .tokenizer_hash = "0123abcd"};
 }
 
-// What a rank holds of the example, alive as long as a save needs it.
+// A rank's share of the example, which must live as long as a save needs it.
 struct ExampleArrays {
   ExampleArrays(const FlatLayout& layout, Range owned) {
     for (const std::string& group : kGroups) values.push_back(example_flat(group, layout, owned));
@@ -86,7 +86,7 @@ inline std::filesystem::path save_example(const std::filesystem::path& run_folde
                          communicator);
 }
 
-// By one rank.
+// Saves with one rank.
 inline std::filesystem::path save_example(const std::filesystem::path& run_folder, int64_t step) {
   const auto single = make_single();
   return save_example(run_folder, step, {0, example_layout().size}, *single);

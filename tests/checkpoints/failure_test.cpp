@@ -1,5 +1,5 @@
-// A save that cannot succeed, and a process that is killed: older checkpoints stay, nothing
-// half-written remains or counts.
+// A save that cannot succeed, and a process that is killed: older checkpoints stay, and no partial
+// one remains or counts.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -20,7 +20,7 @@ using namespace testing;
 
 namespace fs = std::filesystem;
 
-// No file may grow beyond `bytes`: what a full disk does to write(), without needing a disk.
+// No file may grow beyond `bytes`: write() then fails as on a full disk.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) {
@@ -37,13 +37,13 @@ class FileSizeLimit {
   rlimit before_ = {};
 };
 
-// 0: the first write fails; later ones: in the metadata, in the values, in the last flush.
+// 0: the first write fails; then failures in the metadata, in the values, and in the last flush.
 TEST(Failure, FullDisk) {
   const TemporaryFolder run;
   const fs::path older = save_example(run.path(), 10);
   const auto rank_file = static_cast<rlim_t>(fs::file_size(older / "rank_0000.h5"));
   const auto virtual_file = static_cast<rlim_t>(fs::file_size(older / "checkpoint.h5"));
-  ASSERT_LT(rank_file, virtual_file);  // of this small model
+  ASSERT_LT(rank_file, virtual_file);  // holds for this small model
   const size_t open_files = names_in("/proc/self/fd").size();
   for (const rlim_t bytes : {rlim_t{0}, rlim_t{1000}, rank_file / 2, rank_file - 1, rank_file,
                              virtual_file / 2, virtual_file - 1}) {
@@ -60,7 +60,7 @@ TEST(Failure, FullDisk) {
     CheckpointReader(older).verify();
     EXPECT_EQ(names_in("/proc/self/fd").size(), open_files) << bytes << ": a file stays open";
   }
-  // The run goes on, and so do its saves.
+  // The run continues, and so do its saves.
   CheckpointReader(save_example(run.path(), 11)).verify();
 }
 
@@ -82,12 +82,13 @@ TEST(Failure, TheRunFolderCannotBeMade) {
   EXPECT_NE(message.find("Not a directory; change run.output"), std::string::npos) << message;
 }
 
-// A child saves step after step, each twice (the second save replaces the first), until SIGKILL at
-// another moment in each round. Every folder that counts must be sound, and none may get lost.
+// A child saves step after step, each twice (the second save replaces the first), until SIGKILL, at
+// a different moment in each round. Every committed folder must be intact, and none may be lost.
 TEST(Failure, KilledAtAnyMoment) {
   const TemporaryFolder run;
   int temporary_left = 0;
-  // Under a sanitizer, or on a busy machine, a save takes long: the moments follow it.
+  // Under a sanitizer, or on a busy machine, saves are slow: the moments are scaled to their
+  // duration.
   const auto begin = std::chrono::steady_clock::now();
   save_example(run.path(), 0);
   const auto save_time = std::chrono::duration_cast<std::chrono::microseconds>(
@@ -119,7 +120,7 @@ TEST(Failure, KilledAtAnyMoment) {
     prune_checkpoints(run.path(), 2, 0, {});
     EXPECT_EQ(names_in(run.path()).size(), std::min<size_t>(2, folders.size()));
   }
-  EXPECT_GT(temporary_left, 0);  // else the kills came too late or too early to test anything
+  EXPECT_GT(temporary_left, 0);  // otherwise the kills came too early or too late to test anything
 }
 
 }  // namespace

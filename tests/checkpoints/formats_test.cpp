@@ -1,4 +1,4 @@
-// The parts below HDF5: checksum, flat-buffer arithmetic, the two JSON texts.
+// The parts that do not use HDF5: checksum, flat-buffer arithmetic, the two JSON texts.
 #include <gtest/gtest.h>
 
 #include "base/checksum.h"
@@ -11,7 +11,7 @@ namespace {
 
 using namespace testing;
 
-// Bytes (7 i + 1) mod 256; expected values by libxxhash 0.8.1 (XXH64, seed 0).
+// Bytes (7 i + 1) mod 256; expected values from libxxhash 0.8.1 (XXH64, seed 0).
 TEST(Xxh64, AgreesWithTheReferenceLibrary) {
   const std::pair<size_t, uint64_t> cases[] = {
       {0, 0xef46db3751d8e999},  {1, 0x8a4127811b21e730},   {3, 0xb6e6c910c2fd373a},
@@ -41,7 +41,7 @@ TEST(OwnedRange, CoversInMultiplesOf16) {
         const Range range = owned_range(size, rank, ranks);
         EXPECT_EQ(range.begin, end);
         EXPECT_EQ(range.begin % 16, 0);
-        // Equal parts, except that the last one has what 16 * ranks does not divide.
+        // Equal parts, except that the last one has the remainder modulo 16 * ranks.
         EXPECT_EQ(range.size() - (rank == ranks - 1 ? size % (16 * ranks) : 0),
                   size / (16 * ranks) * 16);
         end = range.end;
@@ -51,7 +51,7 @@ TEST(OwnedRange, CoversInMultiplesOf16) {
   }
 }
 
-// Every range of every shape: the boxes hold exactly its elements, in order.
+// For every range of every shape, the boxes contain exactly its elements, in order.
 TEST(BoxesOf, PartitionEveryRange) {
   for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{
            {1}, {9}, {7, 5}, {1, 6}, {6, 1}, {4, 1, 3}, {3, 4, 5}, {1, 1, 1}, {2, 3, 2, 2}}) {
@@ -172,7 +172,7 @@ TEST(Manifest, NoByteMayChangeGoOrCome) {
   EXPECT_THROW(parse_manifest(good + "\n"), Error);
 }
 
-// With a checksum that fits, so that the content is what fails.
+// With a correct checksum, so that the content is what fails.
 TEST(Manifest, RejectsOtherContent) {
   const auto rejects = [](const std::function<void(Manifest&)>& change) {
     Manifest manifest = example_manifest();

@@ -78,7 +78,7 @@ TEST_F(Retention, PruneRemovesWhatAKilledSaveLeft) {
 }
 
 // Killed between the two renames of a replacement: the old folder still counts, and gets its name
-// back. Killed after them: it goes.
+// back. Killed after them: it is removed.
 TEST_F(Retention, AReplacedFolderCountsUntilItsReplacementIsThere) {
   make("step_00000010.replaced-a");
   EXPECT_EQ(listed(), std::vector<std::string>{"step_00000010.replaced-a"});

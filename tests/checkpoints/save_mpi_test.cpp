@@ -1,4 +1,4 @@
-// Saves by several ranks, loads by any number of ranks. Under mpirun with 1, 2 and 3 ranks.
+// Saves by several ranks, loads by any number of ranks. Runs under mpirun with 1, 2 and 3 ranks.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -40,7 +40,7 @@ Range share_by_ends(int64_t size, int64_t first, int64_t second) {
   return {borders[rank], rank == world().world_size() - 1 ? size : borders[rank + 1]};
 }
 
-// Cuts rows of the first and of the second tensor.
+// Cuts within rows of the first and second tensors.
 Range crooked_share(int64_t size) { return share_by_ends(size, 33, 171); }
 
 // Ends in a gap and at an odd element; rank 1 of three has nothing.
@@ -128,7 +128,7 @@ TEST(SaveOnRanks, AFailureOfOneRankIsTheFailureOfAll) {
   const ExampleArrays example(layout, owned);
   {
     CheckpointSave save(run.path(), example_state(2), layout, owned, example.arrays, world());
-    // The last rank finds a folder where its file should be.
+    // The last rank finds a folder in place of its file.
     world().barrier();
     if (world().rank() == last) {
       for (const auto& entry : fs::directory_iterator(run.path())) {
@@ -150,7 +150,7 @@ TEST(SaveOnRanks, AFailureOfOneRankIsTheFailureOfAll) {
 
 TEST(SaveOnRanks, RefusesFoldersThatAreNotShared) {
   if (world().world_size() == 1) return;
-  const TemporaryFolder mine;  // another one on each rank, as a local disk would be
+  const TemporaryFolder mine;  // different on each rank, like a local disk
   const std::string message =
       failure_of([&] { save_example(mine.path(), 1, own_share(example_layout().size), world()); });
   EXPECT_NE(message.find("run.output must be on a file system that all ranks share"),
@@ -195,7 +195,7 @@ TEST(SaveOnRanks, RanksMustAgree) {
   EXPECT_TRUE(names_in(run.path()).empty());
 }
 
-// Writing beside other communication, as training does.
+// Writing concurrently with other communication, as training does.
 TEST(SaveOnRanks, WritesBesideTraining) {
   const SharedFolder run;
   const FlatLayout layout = example_layout();

@@ -1,4 +1,4 @@
-// Saving and loading on one rank; on several: save_mpi_test.cpp.
+// Saving and loading on one rank; for several see save_mpi_test.cpp.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -56,7 +56,7 @@ TEST(Save, EveryRangeReads) {
             std::string::npos);
 }
 
-// Values that compare unequal to themselves or equal to others must survive as bits.
+// Values that are unequal to themselves, or equal to other values, must keep their bits.
 TEST(Save, KeepsBits) {
   const TemporaryFolder run;
   const auto single = make_single();
@@ -71,7 +71,7 @@ TEST(Save, KeepsBits) {
   EXPECT_EQ(std::memcmp(got, bits, sizeof bits), 0);
 }
 
-// More than one chunk (2^18 elements), and a length that chunks do not divide.
+// More than one chunk (2^18 elements), and a length that is not a multiple of a chunk.
 TEST(Save, LargeTensor) {
   const TemporaryFolder run;
   const auto single = make_single();

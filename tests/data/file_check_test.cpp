@@ -1,4 +1,4 @@
-// What verification reads, in pieces, and what it remembers.
+// Verification in pieces, and its record.
 #include "data/file_check.h"
 
 #include <gtest/gtest.h>
@@ -51,7 +51,7 @@ TEST_F(Files, DamageIsFoundAndNeverDone) {
   flip("w.bin", 77);
   const Shard shard = Shard::open_unchecked(folder_ / "w", {});
   FileCheck check(shard, Part::tokens, 100);
-  for (int i = 0; i < 3; ++i) {  // asked again, it does not become sound
+  for (int i = 0; i < 3; ++i) {  // asking again does not make it intact
     expect_error([&] { read_all(check, 64); }, {"w.bin", "XXH64", "damaged"});
     EXPECT_FALSE(check.done());
   }
@@ -130,7 +130,8 @@ TEST(VerifiedFiles, DamageIsForgetting) {
     std::string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
     const VerifiedFiles got = parse_verified(bad);
-    EXPECT_TRUE(got.empty() || got == whole) << bit;  // white space may become other white space
+    EXPECT_TRUE(got.empty() || got == whole)
+        << bit;  // white space may change into other white space
   }
   for (const char* text : {"[]", "{}", "null", "7", "{\"format\":\"rodimus verified files\"}"})
     EXPECT_TRUE(parse_verified(text).empty()) << text;

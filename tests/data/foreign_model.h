@@ -1,5 +1,5 @@
-// A SentencePiece model as other projects train them, with its defaults: NFKC, one space for many,
-// a space before the text, and no newline.
+// A SentencePiece model trained with the defaults, as other projects do: NFKC, runs of spaces
+// merged, a space before the text, and no newline.
 #pragma once
 
 #include <sentencepiece_trainer.h>
@@ -11,7 +11,7 @@
 
 namespace rodimus::testing {
 
-// Writes PREFIX.model; trained on the lines of `text`.
+// Trains on the lines of `text` and writes PREFIX.model.
 inline void train_foreign_model(const std::filesystem::path& prefix, const std::string& text,
                                 int vocab_size) {
   write_bytes(prefix.native() + ".txt", text);

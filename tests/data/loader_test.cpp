@@ -1,4 +1,5 @@
-// Dataset windows and document starts against a plain loop; the loader's order against the sampler.
+// Dataset windows and document starts compared with a plain loop; the loader's order compared with
+// the sampler.
 #include "data/loader.h"
 
 #include <gtest/gtest.h>
@@ -112,8 +113,8 @@ TEST(Dataset, MistakesAreErrors) {
   expect_error([] { Dataset({.paths = {}, .seq_len = 4, .vocab_size = 9}); }, {"list of shards"});
 }
 
-// Each token but the first of its shard is the last of one prediction, also where a shard is
-// shorter than a window or holds one token.
+// Every token except the first of a shard is predicted exactly once, even if a shard is shorter
+// than a window or holds a single token.
 TEST(Dataset, PiecesPredictEveryTokenOnce) {
   Corpus corpus;
   counting_shard(corpus.folder / "d", 4000, {1});
@@ -166,7 +167,7 @@ LoaderConfig config_of(int64_t global, int64_t micro, int rank = 0, int world = 
       .global_batch = global, .micro_batch = micro, .rank = rank, .world_size = world, .seed = 9};
 }
 
-// Rows of the next `steps` steps by global sample index.
+// The rows of the next `steps` steps, keyed by global sample index.
 std::map<uint64_t, std::vector<int32_t>> rows(Loader& loader, int steps) {
   std::map<uint64_t, std::vector<int32_t>> out;
   for (int64_t i = 0; i < steps * loader.micro_batches_per_step(); ++i) {
@@ -235,7 +236,7 @@ TEST(Loader, ResumesAtItsPositionWithAnotherWorldSize) {
   Loader first(dataset, config_of(6, 3));
   auto got = rows(first, 4);
   EXPECT_EQ(first.position(), 24u) << "prefetched batches must not count";
-  first.next();  // half a step: not taken
+  first.next();  // half a step: does not count as taken
   EXPECT_EQ(first.position(), 24u);
   for (int rank = 0; rank < 2; ++rank) {
     Loader second(dataset, config_of(6, 1, rank, 2));
@@ -263,7 +264,7 @@ TEST(Loader, ErrorsOfTheThreadReachTheCallerAndStay) {
   const Dataset dataset(
       {.paths = {corpus.folder / "c"}, .seq_len = 4, .vocab_size = 3010, .verify = false});
   LoaderConfig config = config_of(1, 1);
-  config.shuffle = false;  // windows 0 and 1 are sound
+  config.shuffle = false;  // windows 0 and 1 are valid
   Loader loader(dataset, config);
   loader.next();
   loader.next();

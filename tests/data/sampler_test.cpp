@@ -39,7 +39,7 @@ TEST(Sampler, EpochsAndSeedsDiffer) {
 }
 
 TEST(Sampler, OrderIsFixedForever) {
-  // A resumed run relies on these very numbers: a change of the mixing breaks every old checkpoint.
+  // Resumed runs rely on these exact numbers: changing the mixing breaks every old checkpoint.
   EXPECT_EQ(epoch(Sampler(10, 42), 10, 0), (std::vector<uint64_t>{7, 1, 2, 3, 9, 8, 6, 4, 5, 0}));
 }
 

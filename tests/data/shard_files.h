@@ -1,4 +1,4 @@
-// Token files built byte by byte, after the format descriptions and not with our writer.
+// Token files built byte by byte from the format descriptions, not with our writer.
 #pragma once
 
 #include <vector>

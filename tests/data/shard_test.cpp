@@ -124,7 +124,7 @@ TEST(Megatron, SidecarKnowsWordsAndLossesOrSaysNothing) {
   for (const ShardInfo& info : {written(unknown, whole), written(whole, unknown)}) {
     EXPECT_EQ(info.text_words, -1);
     EXPECT_EQ(info.lossless, std::nullopt);
-    // As earlier versions wrote it: such files load, and are what we write.
+    // As written by earlier versions: such files load, and we write the same text.
     const std::string json = to_json(info);
     EXPECT_EQ(json.find("text_words"), std::string::npos);
     EXPECT_EQ(json.find("lossless"), std::string::npos);
@@ -213,7 +213,7 @@ TEST(Damage, EveryTruncationIsAnError) {
   }
   write_bytes(folder / "x.idx", idx + "abcd");
   expect_error([&] { Shard shard(folder / "x"); }, {"x.idx", "do not fit"});
-  write_bytes(folder / "x.idx", idx + "abc");  // one byte a sequence: what modes look like
+  write_bytes(folder / "x.idx", idx + "abc");  // one byte per sequence, as sequence modes have
   expect_error([&] { Shard shard(folder / "x"); }, {"x.idx", "multimodal"});
   write_bytes(folder / "x.idx", idx);
   for (size_t size = 1; size < bin.size(); ++size) {
@@ -263,12 +263,13 @@ TEST(Damage, EveryFlippedBitIsFound) {
   Shard(folder / "w").verify(100);
   for (const char* name : {"w.bin", "w.idx", "w.json"}) {
     const std::string good = testing::read_bytes(folder / name);
-    // All bits of the binary files; one of each letter of the long text.
+    // All bits of the binary files; one bit per character of the long text.
     const size_t stride = name == std::string("w.json") ? 7 : 1;
     for (size_t bit = 0; bit < good.size() * 8; bit += stride) {
       std::string bad = good;
       bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
-      // White space between JSON tokens may become other white space: no information there.
+      // White space between JSON tokens may change into other white space: it carries no
+      // information.
       if (std::isspace(static_cast<unsigned char>(good[bit / 8]))) continue;
       write_bytes(folder / name, bad);
       expect_error([&] { Shard(folder / "w").verify(100); }, {"w."});

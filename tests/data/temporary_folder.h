@@ -52,7 +52,7 @@ void append(std::string& bytes, const std::vector<T>& values) {
   bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-// The text of the Error that f() throws; a test failure when it throws none.
+// The text of the Error that f() throws; a test failure if it throws none.
 template <class F>
 std::string error_of(F&& f) {
   try {
@@ -64,7 +64,7 @@ std::string error_of(F&& f) {
   return "";
 }
 
-// f() throws an Error whose one line contains all of `parts`.
+// Checks that f() throws an Error of one line that contains all of `parts`.
 template <class F>
 void expect_error(F&& f, const std::vector<std::string>& parts) {
   const std::string message = error_of(f);

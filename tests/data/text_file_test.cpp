@@ -1,4 +1,5 @@
-// Compressed text: files made here with libarchive's writers, and every way they may be damaged.
+// Compressed text: files made with libarchive's writers, and every way in which they may be
+// damaged.
 #include "data/text_file.h"
 
 #include <archive.h>
@@ -17,7 +18,7 @@ using testing::read_bytes;
 using testing::TemporaryFolder;
 using testing::write_bytes;
 
-// Endings and libarchive's names.
+// File name endings and libarchive's names.
 const std::vector<std::pair<std::string, std::string>> kKinds = {
     {".gz", "gzip"}, {".zst", "zstd"}, {".xz", "xz"}, {".bz2", "bzip2"}};
 
@@ -68,7 +69,7 @@ TEST(TextFile, AnyCompressionByContent) {
         const std::string bytes = compressed(part, filter);
         write_bytes(folder / name, bytes);
         EXPECT_EQ(all_of(folder / name), part) << filter;
-        // Files in parts are what `cat`, pigz and bgzip make.
+        // `cat`, pigz and bgzip make multi-part files.
         write_bytes(folder / name, bytes + compressed("second", filter));
         EXPECT_EQ(all_of(folder / name), part + "second") << filter;
       }
@@ -102,7 +103,7 @@ TEST(TextFile, DamageIsNeverAShortText) {
     expect_error(read("no compressed text"), {name, ending, "something else"});
     std::string flipped = bytes;
     flipped[bytes.size() / 2] ^= 0x10;
-    // libarchive writes zstd without a checksum, other programs with one.
+    // libarchive writes zstd without a checksum; other programs include one.
     if (filter != "zstd") expect_error(read(flipped), {name, "cannot decompress"});
     // The second part's header is damaged.
     std::string two = bytes + compressed("second", filter);

@@ -46,7 +46,7 @@ TEST(TextSource, SeparatorsCutWhereverTheyFall) {
   write_bytes(folder / "x.txt", "one<|end|>two\n<|end|><|end|>three<|en");
   EXPECT_EQ(texts({.inputs = {folder / "x.txt"}, .separator = "<|end|>"}),
             (std::vector<std::string>{"one", "two\n", "three<|en"}));
-  // A separator at every place around the border between two reads of 1 MiB.
+  // A separator at every position around the border between two reads of 1 MiB.
   for (size_t shift = 0; shift < 10; ++shift) {
     const std::string head((1 << 20) - 5 + shift, 'h');
     write_bytes(folder / "y.txt", head + "<|end|>tail<|end|>" + head + "<|end|>");
@@ -97,7 +97,7 @@ TEST(TextSource, InvalidUtf8) {
   EXPECT_EQ(source.bytes_read(), source.total_bytes());
 }
 
-// Half of a UTF-16 pair, escaped: valid JSON, but no text that UTF-8 can hold.
+// An escaped half of a UTF-16 pair: valid JSON, but not representable in UTF-8.
 TEST(TextSource, UnpairedSurrogatesInJson) {
   TemporaryFolder folder;
   write_bytes(folder / "x.jsonl",
@@ -120,7 +120,7 @@ TEST(TextSource, UnpairedSurrogatesInJson) {
   EXPECT_EQ(source.replaced(), 2u) << "what is in other fields does not matter";
   EXPECT_EQ(source.invalid_utf8().first,
             (std::vector<std::string>{folder / "x.jsonl:2", folder / "x.jsonl:3"}));
-  // Broken otherwise as well: no JSON.
+  // Also broken in another way: not JSON.
   write_bytes(folder / "x.jsonl", "{\"text\": \"\\ud83d\"\n");
   expect_error([&] { texts(config); }, {"x.jsonl:1", "is not JSON"});
 }

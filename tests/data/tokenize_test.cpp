@@ -1,4 +1,5 @@
-// The whole job: texts in, shards out, and every way it may fail without leaving half a shard.
+// The whole job: texts in, shards out, and every way in which it may fail without leaving half a
+// shard.
 #include "data/tokenize.h"
 
 #include <gtest/gtest.h>
@@ -117,7 +118,7 @@ TEST(Tokenize, UsesAnExistingTokenizer) {
   EXPECT_EQ(read_bytes(again.out / "tokenizer.model"), read_bytes(again.tokenizer));
 }
 
-// The newcomer's one file.
+// A newcomer's single file.
 TEST(Tokenize, OneDocumentIsCutForVal) {
   Job job(1);
   std::string text;
@@ -139,7 +140,7 @@ TEST(Tokenize, OneDocumentIsCutForVal) {
   };
   EXPECT_EQ(decoded("out/train").back(), '\n');
   EXPECT_EQ(decoded("out/train") + decoded("out/val"), text);
-  // The tokenizer is trained on train alone.
+  // The tokenizer is trained only on train.
   TokenizeOptions train_only = job.options;
   write_bytes(job.folder / "t.txt", decoded("out/train"));
   train_only.source.inputs = {job.folder / "t.txt"};
@@ -165,7 +166,7 @@ TEST(Tokenize, ALongLineIsSampledInParts) {
   EXPECT_EQ(result.train.text_bytes + result.val.text_bytes, static_cast<int64_t>(text.size()));
 }
 
-// SentencePiece's defaults, which models from elsewhere have, normalise.
+// Models from elsewhere have SentencePiece's defaults, which normalise.
 TEST(Tokenize, SaysWhatATokenizerChanges) {
   Job job;
   testing::train_foreign_model(job.folder / "foreign", document(0), 50);
@@ -258,7 +259,7 @@ TEST(Tokenize, NoDocumentsIsAnError) {
   expect_error([&] { tokenize(job.options); }, {"x.txt", "invalid UTF-8 at byte 0"});
   job.options.source.invalid_utf8 = InvalidUtf8::skip;
   expect_error([&] { tokenize(job.options); }, {"no documents", "1 documents of invalid UTF-8"});
-  // The wrong --json-field, say.
+  // For example, the wrong --json-field.
   write_bytes(job.folder / "lines/x.jsonl", "{\"body\": \"a\"}\n{\"body\": \"b\"}\n");
   job.options.source.inputs = {job.folder / "lines"};
   job.options.source.bad_lines = BadLines::skip;
@@ -270,7 +271,7 @@ TEST(Tokenize, NoDocumentsIsAnError) {
   EXPECT_TRUE(std::filesystem::is_empty(job.options.out));
 }
 
-// A limit on the file size behaves as a full disk does: write() fails half-way.
+// A limit on the file size acts like a full disk: write() fails half-way.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) {

@@ -15,7 +15,7 @@ namespace {
 using testing::expect_error;
 using testing::TemporaryFolder;
 
-// A small but not trivial text: sentences of a few words with numbers.
+// A small but non-trivial text: sentences of a few words with numbers.
 std::vector<std::string> lines(int n) {
   const std::vector<std::string> words = {
       "the",   "memory", "of",   "a",       "model",        "decays", "with",  "gates",
@@ -62,7 +62,7 @@ const std::vector<std::string>& hard_texts() {
   return texts;
 }
 
-// Unigram cannot make as many pieces out of the small text as BPE.
+// Unigram cannot make as many pieces as BPE from the small text.
 class TokenizerTypes : public ::testing::TestWithParam<TokenizerTraining> {};
 
 TEST_P(TokenizerTypes, LosesNothing) {
@@ -84,7 +84,7 @@ TEST_P(TokenizerTypes, LosesNothing) {
 TEST_P(TokenizerTypes, EveryCharacterRoundTrips) {
   const Tokenizer tokenizer = train(GetParam());
   std::string text;
-  for (uint32_t c = 0; c < 0x3000; ++c) {  // all of one and two bytes, and some of three
+  for (uint32_t c = 0; c < 0x3000; ++c) {  // all characters of one and two bytes, and some of three
     if (c < 0x80) {
       text += static_cast<char>(c);
     } else if (c < 0x800) {
@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(Models, TokenizerTypes,
                                                              .model_type = "unigram"}),
                          [](const auto& test) { return test.param.model_type; });
 
-// SentencePiece itself, as the truth for encoding word by word and with a cache.
+// SentencePiece itself, the truth for encoding word by word and with a cache.
 std::vector<int> plain_sentencepiece(const std::string& model, const std::string& text) {
   sentencepiece::SentencePieceProcessor processor;
   EXPECT_TRUE(processor.LoadFromSerializedProto(model).ok());
@@ -117,7 +117,7 @@ TEST_P(TokenizerTypes, EncodesAsSentencePieceDoes) {
   std::vector<std::string> texts = hard_texts();
   texts.push_back(all);
   for (const std::string& text : texts) {
-    // SentencePiece takes its space mark for a space; we keep it.
+    // SentencePiece treats its space mark as a space; we keep it.
     if (text.find("\xe2\x96\x81") != std::string::npos) continue;
     EXPECT_EQ(tokenizer.encode(text), plain_sentencepiece(tokenizer.model(), text)) << text;
   }
@@ -159,7 +159,7 @@ std::string utf8(uint32_t c) {
   return {static_cast<char>(0xf0 | (c >> 18)), tail(12), tail(6), tail(0)};
 }
 
-// Lines of characters first .. first + 39, with a `rare` text once in each `every` lines.
+// Lines of the characters first .. first + 39, with the text `rare` once every `every` lines.
 std::vector<std::string> script(uint32_t first, const std::string& rare, int every) {
   std::vector<std::string> out;
   uint64_t state = first;
@@ -175,8 +175,8 @@ std::vector<std::string> script(uint32_t first, const std::string& rare, int eve
   return out;
 }
 
-// A tokenizer for any kind of text and of any size keeps every character of every other kind, and
-// none costs more than its bytes.
+// A tokenizer of any size, trained on any kind of text, keeps every character of every other kind,
+// and none costs more tokens than it has bytes.
 TEST(Tokenizer, LosesNothingWhateverItWasTrainedOn) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> corpora = {
       {"Chinese, few spaces", script(0x4e00, " ", 150)},
@@ -225,7 +225,7 @@ TEST(Tokenizer, LosesNothingWhateverItWasTrainedOn) {
   }
 }
 
-// SentencePiece skips lines that hold its own U+2585.
+// SentencePiece skips lines that contain its own U+2585.
 TEST(Tokenizer, TrainsOnLinesThatHoldMarksOfSentencePiece) {
   size_t i = 0;
   const Tokenizer tokenizer = Tokenizer::train({.vocab_size = 280}, [&](std::string& line) {
@@ -269,7 +269,7 @@ TEST(Tokenizer, MistakesAreErrors) {
   expect_error([&] { Tokenizer::load(folder / "no.model"); }, {"no.model", "No such file"});
   testing::write_bytes(folder / "bad.model", "this is text");
   expect_error([&] { Tokenizer::load(folder / "bad.model"); }, {"bad.model", "SentencePiece"});
-  // Advice by cause; what SentencePiece said, with file and line, comes last.
+  // Advice by cause; SentencePiece's own message, with file and line, comes last.
   const std::string small = testing::error_of([] { train({.vocab_size = 50000}); });
   EXPECT_LT(small.find("lower the vocabulary size"), small.find("trainer_interface.cc")) << small;
   expect_error([] { train({.vocab_size = 50000}); }, {"50000", "at most: lower", "or add text"});

@@ -83,13 +83,13 @@ TEST(ValidationSplit, OnlyWhereTrainOrValWouldBeEmpty) {
 TEST(ValidationSplit, TextWithoutLines) {
   EXPECT_EQ(split({"ab cd ef gh ij kl"}, 0.3).val, Strings{"ij kl"});
   EXPECT_EQ(split({"ab cd ef gh ij kl"}, 0.3).cut->at, "a space");
-  // A title does not make the one long line below it val.
+  // A title must not turn the one long line below it into val.
   EXPECT_EQ(split({"t\nab cd ef gh ij kl"}, 0.1).val, Strings{"kl"});
   const Parts parts = split({"\xe4\xb8\xad\xe6\x96\x87\xe4\xb8\xad\xe6\x96\x87"}, 0.4);
   EXPECT_EQ(parts.cut->at, "a character");
   EXPECT_EQ(parts.val, Strings{"\xe6\x96\x87"});
   EXPECT_EQ(parts.train, Strings{"\xe4\xb8\xad\xe6\x96\x87\xe4\xb8\xad"});
-  // Nothing to cut: one character, or all white but one.
+  // Nothing to cut: a single character, or only one that is not white space.
   for (const char* text : {"x", "\xe4\xb8\xad", "\n\nx\n\n\n\n"}) {
     EXPECT_FALSE(split({text}, 0.5).cut.has_value()) << text;
   }

@@ -1,5 +1,5 @@
-// Groups of ranks: communicators that are split off, and ops that sum over a group. Runs on 1, 3
-// and 4 ranks. Contributions are small integers, so every sum is exact and its order no matter.
+// Groups of ranks: communicators made by split(), and ops that sum over a group. Runs on 1, 3 and 4
+// ranks. Contributions are small integers, so sums are exact in any order.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -44,7 +44,7 @@ TEST(Split, RanksOfOneColorMakeAGroup) {
   const std::vector<int> ranks = own_group();
   EXPECT_EQ(group->world_size(), static_cast<int>(ranks.size()));
   EXPECT_EQ(ranks[static_cast<size_t>(group->rank())], world().rank());
-  EXPECT_EQ(group->local_size(), group->world_size());  // mpirun has started all on this machine
+  EXPECT_EQ(group->local_size(), group->world_size());  // mpirun started all ranks on this machine
   EXPECT_EQ(group->local_rank(), group->rank());
   EXPECT_EQ(sum_over(*group), sum_of_ranks(ranks));
 }
@@ -66,7 +66,7 @@ TEST(Split, GroupsOfOneRank) {
   EXPECT_EQ(sum_over(*alone), sum_of_ranks({world().rank()}));
 }
 
-// The other group does nothing meanwhile.
+// The other group does nothing in the meantime.
 TEST(Split, HostCollectivesStayInTheGroup) {
   const auto group = world().split(parity(), 0);
   const std::vector<int> ranks = own_group();

@@ -1,5 +1,5 @@
-// Runs on 1, 2 and 3 ranks. The expected values are recomputed on each rank from what every rank
-// contributes, so no rank trusts another.
+// Runs on 1, 2 and 3 ranks. Each rank recomputes the expected values from the contributions of all
+// ranks, so no rank trusts another.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace {
 using testing::failure_of;
 using testing::world;
 
-// What rank contributes. Wide spread of magnitudes: another order of the sum gives other bits.
+// The contribution of `rank`. Magnitudes vary widely, so another order of the sum gives other bits.
 std::vector<float> contribution(int64_t n, int rank) {
   std::vector<float> x(static_cast<size_t>(n));
   uint64_t state = 77 + static_cast<uint64_t>(rank);
@@ -62,7 +62,7 @@ TEST(AllReduceSum, DoesNotDependOnHowTheArrayIsCut) {
   EXPECT_EQ(std::memcmp(whole.data(), cut.data(), n * sizeof(float)), 0);
 }
 
-// On CPUs a sum is done when it is started, so the array shows what was started.
+// On CPUs a sum completes when it is started, so the array shows which sums were started.
 TEST(BucketedSum, SumsWhatIsFinalBucketByBucket) {
   constexpr int64_t n = 10007;
   Exec exec = Cpu{1};
@@ -90,7 +90,7 @@ TEST(BucketedSum, SumsWhatIsFinalBucketByBucket) {
   EXPECT_TRUE(summed_from(0));
 }
 
-// With one rank there is nothing to add; with more it takes NCCL.
+// With one rank there is nothing to add; more ranks need NCCL.
 TEST(AllReduceSum, OfGpuMemoryIsRefused) {
   Cuda gpu;
   const std::string got = failure_of([&] { world().all_reduce_sum(gpu, nullptr, 1); });
@@ -187,8 +187,8 @@ TEST(Mpi, RefusesOtherThreads) {
   world().barrier();
 }
 
-// A receiver that expects fewer bytes than the root sends: MPI reports a truncated message. With
-// two ranks only, because the failed rank would not pass the message on.
+// A receiver expects fewer bytes than the root sends: MPI reports a truncated message. Only with
+// two ranks, because the failed rank would not forward the message.
 TEST(Mpi, ErrorsOfTheLibraryBecomeError) {
   if (world().world_size() != 2) return;
   std::vector<std::byte> bytes(world().rank() == 0 ? 64 : 8);

@@ -33,8 +33,8 @@ TEST_P(NcclTest, SaysWhatFailedWhereAndWhatToDo) {
                         "NCCL_SOCKET_IFNAME names the network to use"));
 }
 
-// Another rank leaves; this one waits for a sum that never ends and learns it from NCCL, whatever
-// host collective comes first.
+// Another rank exits; this one waits for a sum that never ends and learns of it from NCCL,
+// whichever host collective comes first.
 TEST_P(NcclTest, ASumWhoseRankLeftIsAnErrorAndNotAHang) {
   const Scratch<float> x = on_gpu(gpu, contribution(8, world().rank()));
   fakecuda::lose_rank("connection closed by rank 1");
@@ -56,7 +56,7 @@ TEST_P(NcclTest, ASumWhoseRankLeftIsAnErrorAndNotAHang) {
     EXPECT_TRUE(contains(got, "a sum over the ranks: remote process exited")) << got;
     EXPECT_TRUE(contains(got, "connection closed by rank 1")) << got;
   }
-  nccl.reset();  // aborts: what waited for the sum goes on
+  nccl.reset();  // aborts: what waited for the sum continues
   wait(gpu);
 }
 
@@ -66,7 +66,7 @@ TEST_P(NcclTest, FailuresOfGroups) {
       failure_of([&] { (void)nccl->split(world().rank() == last ? -1 : 0, 0); });
   EXPECT_TRUE(contains(color, "split: color = -1, expected 0 or more")) << color;
 
-  // A group that NCCL does not make; the communicator it was to be split from goes on.
+  // NCCL fails to make a group; the parent communicator keeps working.
   fakecuda::fail_next("ncclCommInitRank", ncclSystemError, "/dev/shm is full");
   const std::string no_comm = failure_of([&] { (void)nccl->split(world().rank(), 0); });
   EXPECT_TRUE(contains(no_comm, "NCCL on rank 0 of 1")) << no_comm;
@@ -76,7 +76,7 @@ TEST_P(NcclTest, FailuresOfGroups) {
   nccl->all_reduce_sum(gpu, x.data(), 8);
   EXPECT_TRUE(is_sum(on_host(gpu, x, 8), 1));
 
-  // A sum whose rank left ends a split with an Error too.
+  // A sum whose rank has left also ends a split with an Error.
   fakecuda::lose_rank("connection closed by rank 1");
   nccl->all_reduce_sum(gpu, x.data(), 8);
   const std::string gone = failure_of([&] { (void)nccl->split(0, 0); });
@@ -85,7 +85,7 @@ TEST_P(NcclTest, FailuresOfGroups) {
   wait(gpu);
 }
 
-// One rank alone throws: its communicator must not wait for the others, whose sums never come.
+// A single rank throws: its communicator must not wait for the others, whose sums never come.
 TEST_P(NcclTest, ARankThatThrowsLeavesAtOnce) {
   const Scratch<float> x = on_gpu(gpu, contribution(8, world().rank()));
   const std::string got = failure_of([&] {
@@ -103,7 +103,7 @@ TEST_P(NcclTest, FailuresAtTheStart) {
   nccl.reset();
   unsetenv("NCCL_NVLS_ENABLE");
 
-  // The id comes from rank 0; all ranks hear why there is none.
+  // The id comes from rank 0; all ranks learn why there is none.
   if (world().rank() == 0) {
     fakecuda::fail_next("ncclGetUniqueId", ncclSystemError, "no network interface");
   }
@@ -126,7 +126,7 @@ TEST_P(NcclTest, FailuresAtTheStart) {
   EXPECT_TRUE(contains(no_gpu, "no GPU: no CUDA-capable device is detected")) << no_gpu;
   EXPECT_EQ(contains(no_gpu, concat("rank ", last, ": ")), last > 0) << no_gpu;
 
-  // What the ranks see as GPU local_rank is one and the same.
+  // All ranks see the same GPU under their local_rank.
   fakecuda::set_gpus(7 - world().local_rank(), world().local_size());
   if (last == 0) return;
   EXPECT_EQ(failure_of([&] { (void)make_nccl(world(), gpu); }),
@@ -134,8 +134,8 @@ TEST_P(NcclTest, FailuresAtTheStart) {
             "-n, or -N for each machine), or give each rank its own by CUDA_VISIBLE_DEVICES");
 }
 
-// The tests of the order can fail: without either of the waits that all_reduce_sum asks for, what
-// is read behind the sum is wrong under some seed.
+// Shows that the order tests can fail: without either of the waits in all_reduce_sum, what is read
+// after the sum is wrong for some seed.
 TEST(NcclWaits, AreBothNeeded) {
   constexpr int64_t n = 1000;
   fakecuda::set_gpus(0, world().local_size());
@@ -159,14 +159,14 @@ TEST(NcclWaits, AreBothNeeded) {
       right[wait_number] += right_without(wait_number, seed);
     }
   }
-  EXPECT_EQ(right[0], kSeeds);  // none is ignored
+  EXPECT_EQ(right[0], kSeeds);  // with both waits every seed is right
   // The fake's sum on one rank changes nothing, so its place does not matter.
   EXPECT_EQ(right[1] == kSeeds, world().world_size() == 1);
   EXPECT_EQ(right[2] == kSeeds, world().world_size() == 1);
   simt::clear_reports();
 }
 
-// Not for the run of all tests: it ends the job. See CMakeLists.txt.
+// Not part of the normal test run, because it ends the job. See CMakeLists.txt.
 TEST(NcclAbort, DISABLED_EndsTheOtherRanks) {
   fakecuda::set_gpus(0, world().local_size());
   Cuda gpu = open_gpu(world());

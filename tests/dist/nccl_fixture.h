@@ -40,9 +40,9 @@ inline std::vector<float> on_host(Cuda& gpu, const Scratch<float>& array, int64_
   return values;
 }
 
-// Whether `got` is factor times the sum of what the ranks contribute. Each of the world_size - 1
-// additions rounds once, relative to a partial sum of at most the sum of the magnitudes; NCCL does
-// not say in which order. Powers of two as factors round nothing.
+// Whether `got` is factor times the sum of the ranks' contributions. Each of the world_size - 1
+// additions, in an unspecified order, rounds once, relative to a partial sum of at most the sum of
+// the magnitudes. Factors that are powers of two do not round.
 inline ::testing::AssertionResult is_sum(const std::vector<float>& got, float factor) {
   const auto n = static_cast<int64_t>(got.size());
   std::vector<double> sum(got.size()), magnitude(got.size());
@@ -85,7 +85,7 @@ inline auto conditions() {
 }
 inline void arrange(const Condition& condition) {
   fakecuda::set_gpus(0, world().local_size());
-  // Ranks do not run their queues alike.
+  // Different ranks run their queues differently.
   fakecuda::set_policy(condition.policy,
                        condition.seed + 100 * static_cast<uint64_t>(world().rank()));
   simt::config = {};

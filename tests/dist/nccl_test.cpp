@@ -1,5 +1,5 @@
 // Sums over the GPUs of 1, 2 and 3 ranks, in order with kernels. The kernels run on the emulator,
-// the CUDA runtime and NCCL are faked; with RODIMUS_TEST_GPU all of it is real.
+// the CUDA runtime and NCCL are fakes; with RODIMUS_TEST_GPU everything is real.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -44,8 +44,8 @@ TEST_P(NcclTest, SumsInGpuMemory) {
   }
 }
 
-// Before the sum a kernel doubles x, after it one doubles the sum, twice over: nobody waits on the
-// host in between. y keeps what a kernel read that was queued behind the first sum.
+// A kernel doubles x before the sum and another doubles the sum after it, and all this twice,
+// without waiting on the host. y holds what a kernel queued after the first sum has read.
 TEST_P(NcclTest, KernelsBeforeAndAfterKeepTheirOrder) {
   constexpr int64_t n = 1000;
   const Scratch<float> x = on_gpu(gpu, contribution(n, world().rank())), y(n, Device::cuda);
@@ -62,8 +62,8 @@ TEST_P(NcclTest, KernelsBeforeAndAfterKeepTheirOrder) {
   EXPECT_TRUE(is_sum(on_host(gpu, y, n), 2));
 }
 
-// Kernels that are queued behind the start of a sum go on beside it, and finish_sums() is what
-// waits: for all sums that were started.
+// Kernels queued after the start of a sum run concurrently with it; finish_sums() waits for all
+// sums that were started.
 TEST_P(NcclTest, KernelsRunBesideStartedSums) {
   constexpr int64_t n = 5000, half = 2500;
   Exec exec = exec_of(gpu);
@@ -73,7 +73,7 @@ TEST_P(NcclTest, KernelsRunBesideStartedSums) {
   nccl->start_sum(exec, x.data() + half, half);
   fill(gpu, y.data(), 3, n);
 #ifndef RODIMUS_TEST_REAL_GPU
-  if (GetParam().policy == fakecuda::Policy::lazy) {  // which runs what is asked for and no more
+  if (GetParam().policy == fakecuda::Policy::lazy) {  // runs only what is waited for
     EXPECT_EQ(on_host(gpu, y, n), std::vector<float>(n, 3));
     EXPECT_EQ(cudaStreamQuery(gpu.stream), cudaSuccess);
     EXPECT_GT(fakecuda::unfinished(), 0u);  // the sum
@@ -86,7 +86,7 @@ TEST_P(NcclTest, KernelsRunBesideStartedSums) {
   EXPECT_TRUE(is_sum(on_host(gpu, after, n), 2));
 }
 
-// Memory goes back to the pool of the compute stream while the sum is still queued.
+// The memory returns to the pool of the compute stream while the sum is still queued.
 TEST_P(NcclTest, MemoryMayBeLetGoBehindTheCall) {
   constexpr int64_t n = 3000;
   const Scratch<float> result(n, Device::cuda);
@@ -117,7 +117,7 @@ TEST_P(NcclTest, HostValuesGoThroughTheControl) {
   nccl->barrier();
 }
 
-// A host collective finds the sums done.
+// When a host collective runs, the sums are done.
 TEST_P(NcclTest, HostCollectivesWaitForTheSums) {
   const Scratch<float> x = on_gpu(gpu, contribution(100, world().rank()));
   nccl->all_reduce_sum(gpu, x.data(), 100);
@@ -125,8 +125,8 @@ TEST_P(NcclTest, HostCollectivesWaitForTheSums) {
   EXPECT_EQ(cudaStreamQuery(gpu.stream), cudaSuccess);
 }
 
-// Sums of a group and of the world in turn, on the GPU of this rank. Small integers: every order of
-// the sum gives the same.
+// Sums over a group and over the world in turn, on the GPU of this rank. Small integers, so every
+// order of summation gives the same result.
 TEST_P(NcclTest, GroupsSumAmongThemselves) {
   constexpr int64_t n = 100;
   const int parity = world().rank() % 2;
@@ -151,7 +151,7 @@ TEST_P(NcclTest, GroupsSumAmongThemselves) {
   double sum = 1;
   group->all_reduce_sum(std::span<double>(&sum, 1));
   EXPECT_EQ(sum, group->world_size());
-  // It has a control of its own, so it may be the last.
+  // The group has its own control, so it may outlive the parent.
   nccl.reset();
   group->all_reduce_sum(gpu, y.data(), n);
   EXPECT_EQ(on_host(gpu, y, n), std::vector<float>(n, of_world * sum));

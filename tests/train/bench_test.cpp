@@ -1,4 +1,4 @@
-// The figures of `rodimus bench` and the prediction of memory, against really running steps.
+// The figures of `rodimus bench` and the prediction of memory, compared with steps that really run.
 #include "train/report/bench.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,7 @@ ModelConfig shape(const std::string& block, int64_t vocab, int64_t d, int64_t la
   return config;
 }
 
-// One optimizer step, for real, on two threads.
+// One real optimizer step on two threads.
 struct OneStep {
   Profile profile;
   int64_t peak = 0;
@@ -73,7 +73,7 @@ std::vector<Case> flop_cases() {
   std::vector<Case> cases;
   for (const std::string& block : block_names()) {
     for (const bool tied : {false, true}) {
-      Case test{"", shape(block, 61, 32, 2), 2, 70};  // T: a whole chunk and a part
+      Case test{"", shape(block, 61, 32, 2), 2, 70};  // T: one full chunk and part of another
       test.model.tied = tied;
       test.model.mem_size = 16;
       cases.push_back(test);
@@ -101,7 +101,7 @@ TEST(Bench, TheTableCountsExactlyTheFlopsOfTheConfiguration) {
       const double forward = testing::flops_by_hand(test.model, test.T) * tokens;
       EXPECT_NEAR(flop, 3 * forward, 1e-9 * forward);  // sums of integers, divided by T in between
       const double head = matmul_flops(1, test.model.vocab_size, test.model.d_model) * tokens;
-      // Nor does a replay need the product that ends a block: nobody reads its result again.
+      // Nor does a replay need the product that ends a block: its result is not read again.
       const int64_t width =
           test.model.block == "rodimus_plus" ? test.model.d_ff() : test.model.d_inner();
       const double last = static_cast<double>(test.model.n_layers) *
@@ -204,7 +204,7 @@ TEST_F(BenchCommand, JsonHoldsEveryFigure) {
     for (const char* key : {"op", "phase", "calls", "mbytes", "gemm_share", "bandwidth_share"})
       EXPECT_TRUE(op.contains(key)) << key;
   }
-  // Sums of some dozens of doubles, in another order.
+  // Sums of a few dozen doubles, in another order.
   EXPECT_NEAR(seconds, training["step_s"].get<double>(), 1e-12 * seconds + 1e-15);
   EXPECT_NEAR(share, 1, 1e-12);
   EXPECT_NEAR(gflop, training["gflop_per_step"].get<double>(), 1e-9 * gflop);

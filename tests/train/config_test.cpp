@@ -21,7 +21,7 @@ Config parse(const std::string& text, const std::vector<std::string>& overrides 
   return parse_config(kModel + text, "c.toml", overrides);
 }
 
-// The text of the Error; "" when nothing was thrown.
+// The text of the Error; "" if nothing was thrown.
 std::string error_of(const std::function<void()>& f) {
   try {
     f();
@@ -61,7 +61,7 @@ threads = 3
   EXPECT_TRUE(config.model.tied);
   EXPECT_EQ(config.data.train, (std::vector<std::string>{"a.bin", "b"}));
   EXPECT_EQ(config.data.val, std::vector<std::string>{"one"});
-  EXPECT_EQ(config.optimizer.lr, 1.0);  // an integer for a number
+  EXPECT_EQ(config.optimizer.lr, 1.0);  // an integer where a number is expected
   EXPECT_EQ(config.optimizer.min_lr, 1e-6);
   EXPECT_EQ(config.optimizer.schedule, "wsd");
   EXPECT_EQ(config.run.seed, 9223372036854775807u);
@@ -242,7 +242,7 @@ TEST(Config, LoadNamesTheFile) {
   std::filesystem::remove_all(folder);
 }
 
-// Values as text, since Config has no operator== and text is what checkpoints hold.
+// Values as text, because Config has no operator== and checkpoints hold text.
 std::vector<std::string> values_of(Config config) {
   std::vector<std::string> values;
   for (const ConfigField& field : config_fields(config))
@@ -286,7 +286,7 @@ TEST(Config, TomlRoundTripIsExact) {
 }
 
 TEST(Config, ReferenceParsesAndHoldsTheDefaults) {
-  // The required sizes are only named there.
+  // The reference has no values for required sizes.
   const Config config = parse_config(config_reference(), "reference",
                                      {"model.d_model=8", "model.n_layers=1", "model.n_heads=1"});
   EXPECT_EQ(values_of(config),
@@ -348,7 +348,7 @@ TEST(Resolve, LeavesNothingOpen) {
   EXPECT_EQ(cpu.run.compute, name_of(cpu.compute));
   EXPECT_EQ(cpu.threads, 3);
   EXPECT_EQ(cpu.run.threads, 0) << "a matter of each machine";
-  // What a checkpoint stores: resolved again it is the same.
+  // Resolving what a checkpoint stores gives the same configuration again.
   const Config stored = parse_config(to_toml(cpu), "stored", {});
   EXPECT_EQ(to_toml(resolve(stored, {})), to_toml(cpu));
 }

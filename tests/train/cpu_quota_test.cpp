@@ -19,7 +19,7 @@ const std::string kMountV1 =
     "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
     "33 31 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n";
 
-// proc/ and sys/ of a process that is in `groups`, which is the text of /proc/self/cgroup.
+// proc/ and sys/ of a process whose /proc/self/cgroup has the text `groups`.
 class FakeRoot {
  public:
   FakeRoot(const std::string& mounts, const std::string& groups) {
@@ -67,7 +67,7 @@ TEST(CpuQuota, Version1) {
   EXPECT_EQ(with(kMountV1, "docker/abc/", "250000\n"), 2.5);
   EXPECT_EQ(with(kMountV1, "docker/", "300000\n"), 3);
   EXPECT_EQ(with(kMountV1, "docker/abc/", "-1\n"), INFINITY);
-  // Inside the container only its own group is mounted, but its path is that of the host.
+  // Inside the container only its own group is mounted, but its path is the host's.
   const std::string inside =
       "32 31 0:29 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n";
   EXPECT_EQ(with(inside, "", "50000\n"), 0.5);

@@ -1,5 +1,5 @@
-// A dry step is a real one: the same peak of the allocator, the same calls, FLOPs and bytes. On the
-// emulator kernels and products do nothing, so that whole presets fit into the time of a test.
+// A dry step matches a real one: the same allocator peak, the same calls, FLOPs and bytes. On the
+// emulator kernels and products do nothing, so that whole presets are fast enough for a test.
 #include "train/dry_step.h"
 
 #include <gtest/gtest.h>
@@ -45,7 +45,7 @@ Totals totals_of(std::span<const Profile::Row> rows) {
 struct Skipping {
   Skipping() { simt::config.skip = true; }
   ~Skipping() {
-    fakecuda::finish_all();  // what was freed
+    fakecuda::finish_all();  // completes pending frees
     simt::config.skip = false;
   }
 };
@@ -137,7 +137,7 @@ TEST(DryStep, IsARealOne) {
   }
 }
 
-// As configured for one rank. Those that take too long for CI with fewer layers, or only when
+// As configured for one rank. Presets that are too slow for CI have fewer layers, or run only if
 // RODIMUS_ALL_PRESETS is set.
 TEST(DryStep, OfAPresetIsARealOne) {
   if (ran_before()) return;
@@ -179,7 +179,7 @@ TEST(DryStep, OfALargeModelTakesNoTimeAndNoMemory) {
   int64_t parts = 0;
   for (const auto& [name, bytes] : gpu.parts) parts += bytes;
   EXPECT_EQ(parts, gpu.memory.total());
-  // One micro-batch of many costs the same as another.
+  // All micro-batches cost the same.
   const DryStep one = dry_step(config, {Cuda{}}, DType::bf16, {.B = 8, .T = 8192});
   EXPECT_DOUBLE_EQ(gpu.useful_flop(), 64 * one.useful_flop());
   EXPECT_EQ(memory::stats().reserved, reserved);

@@ -1,5 +1,5 @@
-// What `rodimus eval` does, against the float64 losses of the authors' model: parameters go through
-// a checkpoint with its configuration, tokens through shards.
+// `rodimus eval` compared with the float64 losses of the authors' model: parameters go through a
+// checkpoint with its configuration, tokens through shards.
 #include "train/inference/evaluate.h"
 
 #include "checkpoints/checkpoint.h"
@@ -33,7 +33,7 @@ class EvaluateGolden : public ::testing::TestWithParam<std::filesystem::path> {
                     *communicator_);
   }
 
-  // One shard per row, as windows run through all documents of a shard.
+  // One shard per row, because windows run through all documents of a shard.
   void write_shards() {
     for (int64_t b = 0; b < shape_[0]; ++b)
       shards_.push_back(write_shard("row" + std::to_string(b), row(b)));
@@ -92,7 +92,7 @@ TEST_P(EvaluateGolden, DocumentsWithCarriedStateInAnyPieces) {
   }
 }
 
-// Shards shorter than a window are tails, whole.
+// Shards shorter than a window are scored completely, as one remainder.
 TEST_P(EvaluateGolden, ShardsShorterThanAWindow) {
   const auto result = evaluate_windows(*loaded_.model, ctx_, data(shape_[1] + 5),
                                        {.micro_batch = 3}, *communicator_);
@@ -100,7 +100,7 @@ TEST_P(EvaluateGolden, ShardsShorterThanAWindow) {
   EXPECT_EQ(result->predictable, result->tokens);
 }
 
-// The windows of a shard and its tail are what they are as shards of their own.
+// The windows of a shard and its remainder score the same as if they were separate shards.
 TEST_P(EvaluateGolden, TheTailIsScoredAsAShorterWindow) {
   const std::vector<int32_t> tokens = row(0);
   const int64_t T = shape_[1] * 2 / 5;  // two windows and a tail
@@ -125,7 +125,7 @@ TEST_P(EvaluateGolden, TheTailIsScoredAsAShorterWindow) {
   EXPECT_EQ(limited->predictable, shape_[1] - 1);
 }
 
-// A document without its first token, begun with that token.
+// A document without its first token, preceded by that token.
 TEST_P(EvaluateGolden, ATokenIsPutBeforeDocuments) {
   const std::vector<int32_t> tokens = row(0);
   const Dataset whole = data({shards_[0]}, 16);
@@ -138,11 +138,11 @@ TEST_P(EvaluateGolden, ATokenIsPutBeforeDocuments) {
   EXPECT_EQ(put.nats, want.nats);
   EXPECT_EQ(put.tokens, shape_[1] - 1);
   EXPECT_EQ(put.predictable, shape_[1] - 1);
-  // It stands there already.
+  // The token is already there.
   const EvalResult there = score(whole, {.token = tokens[0], .may_be_there = true});
   EXPECT_EQ(there.nats, want.nats);
   EXPECT_EQ(there.predictable, shape_[1] - 1);
-  // An EOS before a document that begins with EOS is another one.
+  // A document that begins with EOS still gets another EOS before it.
   EXPECT_EQ(score(whole, {.token = tokens[0]}).tokens, shape_[1]);
 }
 

@@ -1,4 +1,4 @@
-// How a document begins, and the bytes and words that figures are per.
+// What precedes a document, and the counts of bytes and words behind the figures.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,7 +19,7 @@ TEST(DocumentStart, IsThatOfTraining) {
   EXPECT_EQ(document_start(config, 7, true).token, -1);
   EXPECT_EQ(document_start(config, -1, false).token, -1);
   EXPECT_NE(document_start(config, -1, false).text.find("no EOS is known"), std::string::npos);
-  // Documents began in an empty state, without the EOS of the one before.
+  // Documents started from an empty state, without the EOS of the previous one.
   config.data.reset_documents = true;
   EXPECT_EQ(document_start(config, 7, false).token, -1);
   // llm.c: the delimiter belongs to the document that it begins.
@@ -113,10 +113,11 @@ TEST_F(TextFigures, AreUnknownWhereNobodyTells) {
   EXPECT_EQ(changed.words_from, CountFrom::nothing);
   EXPECT_TRUE(std::isnan(changed.bits_per_byte()));
   EXPECT_TRUE(std::isnan(changed.perplexity_per_word()));
-  EXPECT_EQ(windows(data, 0, /*lossless=*/true).bytes, 76);  // of the tokens
+  EXPECT_EQ(windows(data, 0, /*lossless=*/true).bytes, 76);  // the tokens' own bytes
 }
 
-// Documents without a token before them lack their first ones: a part.
+// Without a token before them, documents miss their first token, so only part of the text is
+// scored.
 TEST_F(TextFigures, DocumentsBegunWithATokenAreTheWholeText) {
   const Dataset data = write(100, 20, true);
   const auto documents = [&](const DocumentStart& start) {

@@ -73,7 +73,7 @@ TEST(Generate, GreedyIsTheArgmaxOfTheWholeSequence) {
     std::copy(ids.begin(), ids.end(), batch.data<int32_t>());
     const Tensor logits = model->logits(ctx, batch);
     const float* last = logits.data<float>() + (T - 1) * 50;
-    // Roundings differ, so a tie may be decided the other way: then the logits are equal nearly.
+    // Rounding differs, so a near tie may be decided differently: then the logits are nearly equal.
     EXPECT_NEAR(last[token], *std::max_element(last, last + 50), 1e-4);
     ids.push_back(token);
   }
@@ -122,7 +122,7 @@ TEST(Generate, StopsWhereItShould) {
   EXPECT_EQ(seen, 3);
 }
 
-// In a process of its own: a signal stays seen.
+// In a separate process, because a received signal cannot be reset.
 TEST(GenerateDeathTest, ASignalEndsItBetweenChunksOfThePrompt) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const auto interrupted = [] {
@@ -205,7 +205,7 @@ TEST_F(LoadModel, ReadsWhatWasSaved) {
   }
 }
 
-// Whatever this CPU would take by itself: one of the two types is not that.
+// One of the two types is not what this CPU would choose by default.
 TEST_F(LoadModel, ComputesInTheTypeOfTheRun) {
   Context ctx = context();
   const auto model = make_model(ctx);
@@ -224,7 +224,7 @@ TEST_F(LoadModel, ComputesInTheTypeOfTheRun) {
     EXPECT_NE(unlike.compute, trained);
     EXPECT_NE(unlike.compute_note, "");
   }
-  save(*model, 12, config("auto"));  // as version 0.1 stored it
+  save(*model, 12, config("auto"));  // as stored by version 0.1
   const LoadedModel unknown = load_model(folder_, ctx.exec, "run", nullptr);
   EXPECT_EQ(unknown.compute, has_native_bf16(Device::cpu) ? DType::bf16 : DType::f32);
   EXPECT_NE(unknown.compute_note.find("does not say"), std::string::npos);

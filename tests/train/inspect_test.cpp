@@ -59,7 +59,7 @@ TEST_F(Inspect, AConfiguration) {
   EXPECT_EQ(good.facts["kind"], "configuration");
   EXPECT_EQ(good.facts["training"]["tokens"], 1000 * 8 * 1024);
   const auto& memory = good.facts["memory"];
-  // Each parameter begins at a whole cache line, and so does each array.
+  // Each parameter, and each array, begins at a cache line.
   const auto parameters = good.facts["model"]["parameters"].get<int64_t>();
   EXPECT_GE(memory["moments_bytes"].get<int64_t>(), 8 * parameters);
   EXPECT_EQ(memory["moments_bytes"], 2 * memory["gradients_bytes"].get<int64_t>());
@@ -80,8 +80,8 @@ TEST_F(Inspect, AConfiguration) {
   EXPECT_NE(describe(bad).find("model.d_model"), std::string::npos);
 }
 
-// The peak is in the loss: 128 rows of logits, in f32 and with their gradients in place, at 50032
-// elements a row, and the gradient of the head's input.
+// The peak is in the loss: 128 rows of 50032 logits, in f32 and with their gradients in place, and
+// the gradient of the head's input.
 TEST_F(Inspect, CountsTheLogitsOfTheCpu) {
   std::ofstream(folder_ / "c.toml")
       << "[model]\nvocab_size = 50001\nd_model = 8\nn_layers = 2\nn_heads = 2\n"

@@ -55,7 +55,7 @@ TEST_F(Metrics, NumbersRoundTripAndNanIsNull) {
   writer.step(r);
   writer.write("eval", 3,
                {{"loss", std::numeric_limits<double>::infinity()}, {"note", "a\n\"b\""}});
-  std::ifstream in(file_);  // the writer is still open: lines are there at once
+  std::ifstream in(file_);  // the writer is still open: lines appear at once
   std::string line;
   std::getline(in, line);
   const auto train = nlohmann::json::parse(line);
@@ -78,12 +78,13 @@ TEST_F(Metrics, AResumedRunLeavesTheFileOfAStraightRun) {
   }
   const std::string straight = read_all(file_);
   {
-    MetricsWriter writer(file_, -1, -1);  // fresh: what was there goes
+    MetricsWriter writer(file_, -1, -1);  // fresh: earlier content is removed
     for (int64_t s = 1; s <= 7; ++s) writer.step(report(s));
   }
-  std::ofstream(file_, std::ios::app) << "{\"kind\":\"train\",\"step\":2,\"lo";  // cut by a crash
+  std::ofstream(file_, std::ios::app)
+      << "{\"kind\":\"train\",\"step\":2,\"lo";  // truncated by a crash
   {
-    MetricsWriter writer(file_, 4, 4);  // the last checkpoint was that of step 4
+    MetricsWriter writer(file_, 4, 4);  // the last checkpoint was at step 4
     for (int64_t s = 5; s <= 10; ++s) writer.step(report(s));
   }
   EXPECT_EQ(read_all(file_), straight);

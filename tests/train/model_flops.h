@@ -1,4 +1,4 @@
-// The FLOPs of a model worked out by hand, the independent truth of what ops state.
+// The FLOPs of a model worked out by hand: the independent truth for the costs that ops state.
 #pragma once
 
 #include "autograd/ops.h"
@@ -7,9 +7,9 @@
 namespace rodimus::testing {
 
 // Matrix-product FLOPs (a multiply-add is two) of one forward pass over sequences of T tokens, per
-// token: projections, the chunked DDTS form without waste, the visible query-key pairs of SW-SKA,
-// the head. A training step takes three times that, four with recomputation (the extra forward is
-// not counted as useful).
+// token: projections, the chunked DDTS form without redundant work, the visible query-key pairs of
+// SW-SKA, the head. A training step takes three times that, four with recomputation (the extra
+// forward is not counted as useful).
 inline double flops_by_hand(const ModelConfig& c, int64_t T) {
   const double d = static_cast<double>(c.d_model), e = static_cast<double>(c.d_inner());
   const double m = static_cast<double>(c.mem_size), r = static_cast<double>(c.value_gate_rank());

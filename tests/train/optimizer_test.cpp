@@ -1,4 +1,4 @@
-// What holds of every optimizer in the table, and of the gradient norm.
+// Properties of every optimizer in the table, and of the gradient norm.
 #include "train/optimizer.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,7 @@ class Optimizers : public ::testing::TestWithParam<std::string> {
     const Tensor& x = model_.parameters().values;
     return {x.data<float>(), x.data<float>() + x.numel()};
   }
-  // As if they came from backward: other ones in every step, zero in the gaps.
+  // As if from backward: different in every step, zero in the gaps.
   void draw_gradients(uint64_t seed) {
     for (Parameter* p : model_.parameters().parameters) {
       const auto draws = testing::normal(numel_of(p->shape), seed++);
@@ -60,7 +60,8 @@ TEST_P(Optimizers, StateHasNamesAndCoversTheBuffers) {
   }
 }
 
-// state() and updates() are all that an optimizer carries: with them a second one continues alike.
+// state() and updates() are all that an optimizer carries: given these, a second one continues
+// identically.
 TEST_P(Optimizers, ContinuesFromItsStateWithTheSameBits) {
   draw_gradients(1);
   optimizer_->step(exec_, 1e-2, 1);
@@ -96,7 +97,7 @@ TEST_P(Optimizers, DecaysWhatIsDeclaredSoAndNothingElse) {
     }
     decayed += p->decay == Decay::yes ? 1 : 0;
   }
-  EXPECT_EQ(decayed, 2 * 13 + 1);  // matrices and taps of a block, and the head
+  EXPECT_EQ(decayed, 2 * 13 + 1);  // the matrices and taps of each block, and the head
 }
 
 TEST_P(Optimizers, WritesTheBf16Copy) {
@@ -141,7 +142,7 @@ TEST(GradientNorm, DoesNotDependOnTheLayout) {
       for (const double draw : draws) squares += draw * draw;
     }
     const double norm = gradient_norm(exec, buffers);
-    EXPECT_NEAR(norm, std::sqrt(squares), 1e-6 * norm);  // draws are rounded to f32
+    EXPECT_NEAR(norm, std::sqrt(squares), 1e-6 * norm);  // the draws are rounded to f32
     return norm;
   };
   const double norm = norm_of(false, Decay::no);

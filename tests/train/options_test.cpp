@@ -1,5 +1,5 @@
-// Every option of every command, every key of the configuration and every variable of a launcher,
-// given values that they cannot take: one line that names it, the value and what was expected.
+// Every option of every command, every configuration key and every launcher variable is given
+// invalid values: the error is one line that names it, the value and what was expected.
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -34,7 +34,7 @@ const std::string kLong(310, '9');
 
 enum class Kind { integer, number, choice, text };
 
-// From what the help says of an option: INT:in [0, 5]  FLOAT:above 0  TEXT:{a,b}  TEXT
+// From an option's help text: INT:in [0, 5]  FLOAT:above 0  TEXT:{a,b}  TEXT
 Kind kind_of(const CLI::Option& option) {
   const std::string type = option.get_type_name();
   if (type.find("INT") != std::string::npos) return Kind::integer;
@@ -71,7 +71,7 @@ std::vector<std::string> bad_values(Kind kind) {
   return {};
 }
 
-// What is not a mistake: a prompt may be empty.
+// Not an error: a prompt may be empty.
 const std::set<std::string> kFree = {"generate --prompt"};
 
 TEST(Options, EveryOneOfEveryCommandRefusesBadValues) {
@@ -113,7 +113,7 @@ TEST(Options, EveryOneOfEveryCommandRefusesBadValues) {
       }
     }
   }
-  // Guards of the walk itself: it saw what there is.
+  // Guards against a test that visits nothing.
   EXPECT_GE(options, 40);
   EXPECT_GE(flags, 8);
 }
@@ -153,7 +153,7 @@ TEST(ConfigKeys, EveryOneRefusesBadValues) {
   const std::string file = "[model]\nd_model = 64\nn_layers = 2\nn_heads = 2\n";
   int keys = 0;
   for (const ConfigField& field : config_fields(config)) {
-    // Any text is a list of one or a string; what it names is looked at when it is opened.
+    // Any text is a valid string or one-element list; what it names is checked when it is opened.
     const bool text = std::holds_alternative<std::vector<std::string>*>(field.target) ||
                       (std::holds_alternative<std::string*>(field.target) && field.choices.empty());
     if (text) continue;
@@ -164,7 +164,7 @@ TEST(ConfigKeys, EveryOneRefusesBadValues) {
           std::string("18446744073709551615"), std::string("9223372036854775808"),
           std::string("-9223372036854775809"), kLong, std::string("[1]")}) {
       const bool number = std::holds_alternative<double*>(field.target);
-      // A large integer is a number like others.
+      // For numbers, a large integer is valid.
       if (number && value.find_first_not_of("0123456789") == std::string::npos && !value.empty() &&
           value.size() < 300) {
         continue;
@@ -218,7 +218,7 @@ TEST(Environment, VariablesOfLaunchersMustBeNumbers) {
                 std::string::npos)
           << outcome.err;
     }
-    setenv(name, "", 1);  // as a shell clears a variable
+    setenv(name, "", 1);  // like a variable that the shell has cleared
     EXPECT_EQ(run({"--version"}).code, 0) << name;
     unsetenv(name);
   }

@@ -69,7 +69,7 @@ TEST(Plan, WithinANodeGradientsGoOverNvlink) {
     EXPECT_EQ(ring["nodes"], 1);
     EXPECT_EQ(ring["network_seconds"], 0.0);
     EXPECT_NEAR(ring["bus_gb_per_s"].get<double>(), 300, 1e-9);
-    // The switch adds up: each GPU sends its gradients once.
+    // The switch adds: each GPU sends its gradients once.
     EXPECT_DOUBLE_EQ(sum_of_gradients({.gpus = gpus})["seconds"], kGradients / 450e9);
   }
 }
@@ -81,12 +81,12 @@ TEST(Plan, EveryNicOfANodeCarriesItsShare) {
   EXPECT_DOUBLE_EQ(eight["network_gb_per_s_per_node"], 400);
   EXPECT_DOUBLE_EQ(eight["seconds"], 2 * 7.0 / 8 * kGradients / 400e9);
   EXPECT_EQ(eight["seconds"], eight["network_seconds"]);
-  // A network faster than NVLink leaves NVLink as the limit.
+  // With a network faster than NVLink, NVLink is the limit.
   const auto fast = sum_of_gradients({.gpus = 64, .network_gbit_per_s = 8e6});
   EXPECT_EQ(fast["seconds"], fast["node_seconds"]);
 }
 
-// A node with few GPUs has few NICs, and its gradients must leave it all the same.
+// A node with few GPUs has few NICs, but its gradients must leave it too.
 TEST(Plan, ThePartialNodeHasFewerNics) {
   const auto seconds = [](int gpus) {
     const auto c = sum_of_gradients({.gpus = gpus, .network_gbit_per_s = 80});
@@ -98,11 +98,11 @@ TEST(Plan, ThePartialNodeHasFewerNics) {
   EXPECT_DOUBLE_EQ(seconds(12), 1 / 40e9);
   EXPECT_DOUBLE_EQ(seconds(16), 1 / 80e9);
   EXPECT_DOUBLE_EQ(seconds(17), 1 / 10e9);
-  EXPECT_DOUBLE_EQ(seconds(23), 4 / 230e9);  // 1 / 70 from the node of 7 is less
+  EXPECT_DOUBLE_EQ(seconds(23), 4 / 230e9);  // 1 / 70 for the node of 7 is less
 }
 
-// Bus bandwidth of all_reduce_perf as others published it; docs/benchmarks.md has the sources. A
-// bound below any of these is none, one far above them would say nothing.
+// Published bus bandwidths of all_reduce_perf; docs/benchmarks.md has the sources. A bound below
+// any of these is wrong; one far above them would be useless.
 TEST(Plan, NoPublishedBusBandwidthIsBetterThanTheBound) {
   struct Published {
     const char* gpu;
@@ -127,8 +127,8 @@ TEST(Plan, SlowLinksBoundTheStep) {
   EXPECT_EQ(p["step_seconds"], p["communication"]["seconds"]);
 }
 
-// Where memory takes longer for every call, FLOPs bound nothing, though they take more than half of
-// that time.
+// If memory takes longer for every call, FLOPs are not the bound, even if they take more than half
+// of that time.
 TEST(Plan, MemoryBoundsWhereItTakesLonger) {
   constexpr double kFlops = 312e12, kBandwidth = 2039e9;  // of an A100
   Config config = example();
@@ -142,7 +142,7 @@ TEST(Plan, MemoryBoundsWhereItTakesLonger) {
   ASSERT_GT((*ddts)["gflop"].get<double>() * 1e9 / kFlops, 0.5 * seconds);
   EXPECT_EQ((*ddts)["bound"], "memory");
 
-  // Few rows for each read of the weights.
+  // Few rows per read of the weights.
   config.data.seq_len = 128;
   config.run.micro_batch = 1;
   config.run.global_batch = 512;
@@ -153,7 +153,7 @@ TEST(Plan, MemoryBoundsWhereItTakesLonger) {
   EXPECT_EQ(p["bound"], "memory");
 }
 
-// Linear maps of many rows, and with them the step.
+// Linear maps of many rows are bound by FLOPs, and so is the step.
 TEST(Plan, FlopsBoundWhereTheyTakeLonger) {
   Config config = example();
   config.model.d_model = 2048;
@@ -163,8 +163,8 @@ TEST(Plan, FlopsBoundWhereTheyTakeLonger) {
   EXPECT_EQ(p["bound"], "FLOPs");
 }
 
-// The peak is in the loss: 2048 rows of logits in f32, their gradients in bf16, both at 50048
-// elements a row, and the gradient of the head's input.
+// The peak is in the loss: 2048 rows of 50048 logits in f32, their gradients in bf16, and the
+// gradient of the head's input.
 TEST(Plan, CountsTheLogitsOfTheGpu) {
   Config config = example();
   config.model.vocab_size = 50000;

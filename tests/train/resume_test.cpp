@@ -1,4 +1,5 @@
-// Where a run starts, and what it refuses to start from. Kills and ranks are in tests/e2e.
+// Where a run starts, and what it refuses to start from. Kills and multiple ranks are tested in
+// tests/e2e.
 #include "train/resume.h"
 
 #include <fmt/format.h>
@@ -45,7 +46,8 @@ class ResumeTest : public ::testing::Test {
     for (OptimizerState& part : optimizer_->state())
       arrays.push_back({part.name, part.tensor.data<float>()});
     TrainState stored = stored_form(run, resolve(config_, {}), "");
-    stored.config_toml = to_toml(config_);  // also what an earlier version would have left open
+    stored.config_toml =
+        to_toml(config_);  // including what an earlier version would have left open
     return save_checkpoint(folder_, stored, layout_of(buffers), {0, buffers.values.numel()}, arrays,
                            *single);
   }
@@ -76,7 +78,7 @@ class ResumeTest : public ::testing::Test {
   Config config_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
-  RunState run_;  // what save() stores beside the step
+  RunState run_;  // what save() stores besides the step
   std::vector<std::string> notes_;
 };
 
@@ -103,7 +105,7 @@ TEST_F(ResumeTest, OverwritesNothingUnasked) {
   EXPECT_NE(error_of([&] { start("none"); }).find("already holds 2"), std::string::npos);
   EXPECT_NE(error_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
   EXPECT_EQ(start(second), second);
-  // Also when the later one is damaged, which is when somebody names an older one.
+  // Even if the later one is damaged, which is when people name an older one.
   fs::resize_file(second / "manifest.json", 3);
   EXPECT_NE(error_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
 }
@@ -142,7 +144,7 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
   EXPECT_NE(error_of([&] { changes(other); }).find("run.seed"), std::string::npos);
   other = config_;
   other.run.global_batch = 16;
-  other.run.threads = 3;  // cannot matter
+  other.run.threads = 3;  // cannot affect the result
   EXPECT_EQ(changes(other),
             std::vector<std::string>{"run.global_batch is 16, was 8 in the checkpoint"});
   other = config_;
@@ -155,7 +157,7 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
 TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
   const Config before = config_of(CheckpointReader(save(10)));
   Config same = config_;
-  same.model.gate_rank = config_.model.value_gate_rank();  // written out, and the default
+  same.model.gate_rank = config_.model.value_gate_rank();  // the default, written out
   same.model.n_heads_v = config_.model.heads_v();
   same.model.expand = 1.99;  // rounded up to the same size
   EXPECT_TRUE(changes_at_resume(before, same, false).empty());
@@ -164,19 +166,19 @@ TEST_F(ResumeTest, ComparesModelsByWhatTheyCompute) {
   other.model.window = 7;
   EXPECT_EQ(changes_of_model(before, other),
             std::vector<std::string>{"model.window is 7, was \"full\" in the checkpoint"});
-  // Without attention there is no window.
+  // Without attention the window does not matter.
   Config plain = before;
   plain.model.block = other.model.block = "rodimus";
   EXPECT_TRUE(changes_at_resume(plain, other, false).empty());
 }
 
-// A key that is added is said when it changes, unless its line in the table says more.
+// A newly added key is reported when it changes, unless its line in the table says otherwise.
 TEST_F(ResumeTest, EveryKeyOfTheModelTheOrderOfDataAndTheOptimizerMustStay) {
   std::vector<std::string> refused;
   for (const ConfigField& field : config_fields(config_))
     if (field.at_resume == AtResume::refused && field.section != "model")
       refused.push_back(field.key());
-  // The optimizer too, since the checkpoint holds the state of one.
+  // The optimizer too, because the checkpoint holds its state.
   EXPECT_EQ(refused, (std::vector<std::string>{"data.seq_len", "data.shuffle", "optimizer.name",
                                                "run.seed"}));
   for (const ConfigField& field : config_fields(config_)) {
@@ -190,7 +192,7 @@ TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
   config_.run.compute = "bf16";
   const Config bf16 = config_of(CheckpointReader(save(10)));
   Config now = config_;
-  now.run.compute = "auto";  // whatever this machine would take
+  now.run.compute = "auto";  // whatever this machine would choose
   now = continued(now, bf16, false);
   EXPECT_EQ(now.run.compute, "bf16");
   EXPECT_TRUE(changes_at_resume(bf16, now, false).empty());
@@ -202,10 +204,10 @@ TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
     EXPECT_NE(error.find(word), std::string::npos) << error;
   EXPECT_EQ(changes_at_resume(bf16, now, true),
             std::vector<std::string>{"run.compute is \"f32\", was \"bf16\" in the checkpoint"});
-  now.run.compute = "auto";  // and --allow-other-compute: that of this machine
+  now.run.compute = "auto";  // with --allow-other-compute: this machine's choice
   EXPECT_EQ(continued(now, bf16, true).run.compute, "auto");
 
-  config_.run.compute = "auto";  // as version 0.1 stored it: nobody knows
+  config_.run.compute = "auto";  // as stored by version 0.1: the type is unknown
   const Config unknown = config_of(CheckpointReader(save(20)));
   now.run.compute = "f32";
   EXPECT_EQ(error_of([&] { changes_at_resume(unknown, now, false); }), "");
@@ -217,7 +219,7 @@ TEST_F(ResumeTest, KeepsTheDeviceThatTheRunBeganOn) {
   Config now = config_;
   now.run.device = "auto";
   EXPECT_EQ(continued(now, config_of(CheckpointReader(save(10))), false).run.device, "cpu");
-  if (find_gpus().count > 0) return;  // what is asserted below needs a machine without one
+  if (find_gpus().count > 0) return;  // the assertions below need a machine without a GPU
   config_.run.device = "cuda";
   save(20);
   config_.run.device = "auto";
@@ -235,7 +237,7 @@ TEST_F(ResumeTest, WarnsOfAJumpThatTheScheduleDidNotPlan) {
   before.run.steps = 6;
   before.optimizer.warmup_steps = 2;
   EXPECT_EQ(rate_change(before, before, 6).line, "");
-  for (int64_t step = 1; step < 6; ++step) {  // warm-up doubles the rate, and that is as planned
+  for (int64_t step = 1; step < 6; ++step) {  // warm-up doubles the rate, as planned
     const RateChange same = rate_change(before, before, step);
     EXPECT_FALSE(same.jump) << step;
     EXPECT_NE(same.line.find("learning rate"), std::string::npos);
@@ -248,11 +250,11 @@ TEST_F(ResumeTest, WarnsOfAJumpThatTheScheduleDidNotPlan) {
                                        learning_rate(before.optimizer, 6, 5),
                                        learning_rate(longer.optimizer, 12, 6))),
             std::string::npos);
-  // A stable phase that grows goes on as it was.
+  // Extending a stable phase changes nothing so far.
   before.optimizer.schedule = longer.optimizer.schedule = "wsd";
   before.optimizer.decay_steps = longer.optimizer.decay_steps = 3;
   EXPECT_FALSE(rate_change(before, longer, 4).jump);
-  EXPECT_TRUE(rate_change(before, longer, 6).jump);  // its decay was over already
+  EXPECT_TRUE(rate_change(before, longer, 6).jump);  // its decay had already ended
 }
 
 TEST_F(ResumeTest, BeginsANewRunOnceAndResumesItAfterwards) {
@@ -265,7 +267,7 @@ TEST_F(ResumeTest, BeginsANewRunOnceAndResumesItAfterwards) {
   EXPECT_EQ(start.from, RunStart::From::init);
   EXPECT_EQ(start.checkpoint, options.init_from);
 
-  // Repeated, it resumes what began so, and nothing else.
+  // When repeated, it resumes a run that began this way, and no other.
   fs::create_directories(other);
   run_.init_from = named_for_init(options.init_from);
   fs::rename(save(20), other / "step_00000020");
@@ -294,11 +296,11 @@ TEST_F(ResumeTest, LeavesDataOutOnce) {
   EXPECT_EQ(find(options).skip_steps, 3);
   options.resume = named / "";  // as a shell completes it
   EXPECT_EQ(find(options).skip_steps, 3);
-  const fs::path other = save(20);  // of a run that left nothing out
+  const fs::path other = save(20);  // of a run that skipped nothing
   EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
   fs::remove_all(other);
 
-  // The same step, saved again after an evaluation: it has been left out there already.
+  // The same step, saved again after an evaluation: the data was already skipped there.
   run_.left_out = {{10, 3, 80, 104}};
   EXPECT_EQ(save(10), named);
   EXPECT_EQ(find(options).checkpoint, named);
@@ -327,7 +329,7 @@ TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
   StartOptions options;
   options.skip_steps = 3;
   for (const std::string& resume : {std::string("auto"), std::string("none"), folder_.string()}) {
-    options.resume = resume;  // each start would leave out more
+    options.resume = resume;  // each start would skip more
     EXPECT_NE(error(options).find("--skip-steps needs --resume PATH"), std::string::npos) << resume;
   }
   options = {};

@@ -1,4 +1,4 @@
-// Runs one sub-command as the program does, in this process.
+// Runs one subcommand as the program does, in this process.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,12 +10,11 @@
 
 namespace rodimus::testing {
 
-// What the command prints to stdout. Its errors are thrown or, when all ranks agree on them,
-// printed.
+// The command's standard output. Errors are thrown or, if all ranks agree on them, printed.
 inline std::string run_command(void (*add)(CLI::App&), std::vector<std::string> arguments) {
   CLI::App app{"rodimus"};
   add(app);
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last one first
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last argument first
   ::testing::internal::CaptureStdout();
   try {
     app.parse(arguments);

@@ -28,7 +28,7 @@ TEST(Sampling, DistributionIsTheSoftmax) {
     for (const float x : kLogits) sum += std::exp(x / temperature);
     const auto got = sampling_distribution(kLogits, {.temperature = temperature});
     ASSERT_EQ(got.size(), 5u);
-    EXPECT_EQ(got[0].token, 1);  // of equals the smaller id first
+    EXPECT_EQ(got[0].token, 1);  // ties: the smaller id first
     EXPECT_EQ(got[1].token, 4);
     for (const auto& t : got) {
       const double want = std::exp(kLogits[static_cast<size_t>(t.token)] / temperature) / sum;
@@ -44,7 +44,7 @@ TEST(Sampling, FrequenciesFollowTheProbabilities) {
     count[static_cast<size_t>(sample_token(kLogits, {}, u))] += 1;
   for (const auto& t : sampling_distribution(kLogits, {})) {
     const double p = t.probability, deviation = std::sqrt(static_cast<double>(n) * p * (1 - p));
-    // Five standard deviations: fails by chance once in two million, and the draws are fixed.
+    // Five standard deviations: chance fails this once in two million, and the draws are fixed.
     EXPECT_NEAR(count[static_cast<size_t>(t.token)], p * static_cast<double>(n), 5 * deviation);
   }
 }
@@ -77,7 +77,7 @@ TEST(Sampling, TopPKeepsTheFewestThatReachP) {
   EXPECT_EQ(tokens_of({.top_p = 0.79}).size(), 3u);
   EXPECT_EQ(tokens_of({.top_p = 0.99}).size(), 5u);
   EXPECT_EQ(tokens_of({.top_p = 1}).size(), 5u);
-  // Over what top_k left: each of two equals has one half.
+  // Applied to what top_k left: each of two equal tokens has one half.
   EXPECT_EQ(tokens_of({.top_k = 2, .top_p = 0.5}).size(), 1u);
   EXPECT_EQ(tokens_of({.top_k = 2, .top_p = 0.51}).size(), 2u);
 }

@@ -1,7 +1,7 @@
 // Whole steps of two ranks with buckets so small that backward starts a sum at every mark. The
-// truth knows neither ranks nor marks: each rank computes the gradients of both, one after the
-// other, and adds them. All numbers must be equal, for a sum of two is one addition, which
-// commutes.
+// truth uses neither ranks nor marks: each rank computes the gradients of both, one after the
+// other, and adds them. All numbers must be equal, because a sum of two is a single, commutative
+// addition.
 #include "train/step.h"
 
 #include <gtest/gtest.h>
@@ -27,14 +27,14 @@ namespace rodimus::testing {
 namespace {
 
 #ifdef RODIMUS_TEST_CUDA
-constexpr int64_t kSteps = 1;  // one takes seconds on the emulator
+constexpr int64_t kSteps = 1;  // a step takes seconds on the emulator
 #else
 constexpr int64_t kSteps = 2;
 #endif
 constexpr int64_t kMicroBatches = 2, kT = 21, kVocab = 50, kLayers = 3;
 constexpr double kLr = 1e-2;
 
-// Passes everything on, and tells when a sum starts.
+// Forwards everything, and reports when a sum starts.
 class Watched final : public Communicator {
  public:
   Watched(Communicator& inner, std::function<void(int64_t n)> on_start)
@@ -106,7 +106,7 @@ BatchTensors batch_of(Exec& exec, int64_t step, int rank, int64_t micro_batch) {
   return {to_device(exec, all.first(kT), {1, kT}), to_device(exec, all.last(kT), {1, kT}), {}};
 }
 
-// What a step left behind: gradients and values of all parameters, by name.
+// The result of a step: gradients and values of all parameters, by name.
 struct State {
   double loss = 0, grad_norm = 0;
   std::map<std::string, std::vector<float>> tensors;
@@ -137,7 +137,7 @@ std::string differing(const State& got, const State& want) {
   return names;
 }
 
-// The gradients of one rank, in the model's buffer. Returns the sum of its losses.
+// Computes the gradients of one rank into the model's buffer. Returns the sum of its losses.
 double gradients_of(Trainee& trainee, int64_t step, int rank, float scale) {
   Tensor& grads = trainee.model.parameters().grads;
   double loss = 0;
@@ -177,8 +177,8 @@ std::vector<State> without_ranks(const Exec& exec, const ModelConfig& config) {
   return states;
 }
 
-// The same by Stepper. `midway` counts the sums that started while the last micro-batch of a step
-// was still to come to its embedding, with which backward ends.
+// The same with Stepper. `midway` counts the sums that started before the last micro-batch of a
+// step reached its embedding, with which backward ends.
 std::vector<State> with_ranks(const Exec& exec, Communicator& ranks, const ModelConfig& config,
                               bool recompute, int64_t bucket, int64_t* midway) {
   Trainee trainee(exec, config);
@@ -228,7 +228,7 @@ void expect_the_bits_without_ranks(const Exec& exec, Communicator& ranks,
                      << "tied " << tied << " recompute " << recompute << " bucket " << bucket);
         int64_t midway = 0;
         const auto got = with_ranks(exec, ranks, config, recompute, bucket, &midway);
-        // One for each block, and for the head where it is not the embedding.
+        // One per block, plus one for the head unless it is the embedding.
         EXPECT_EQ(midway, bucket == 1 ? kSteps * (kLayers + (tied ? 0 : 1)) : 0);
         for (size_t i = 0; i < want.size(); ++i) {
           SCOPED_TRACE(::testing::Message() << "step " << i);

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A decoder written from the format descriptions alone: bit-by-bit CRC, generic protobuf fields.
+// A decoder written only from the format descriptions: bit-by-bit CRC, generic protobuf fields.
 uint32_t slow_crc32c(const std::string& bytes) {
   uint32_t crc = 0xffffffffu;
   for (const char c : bytes) {
@@ -132,7 +132,7 @@ TEST_F(TensorBoard, WritesWhatADecoderReads) {
   }
 }
 
-// TensorBoard ignores the first START that it meets, so every file has two.
+// TensorBoard ignores the first START that it reads, so every file has two.
 TEST_F(TensorBoard, EveryFilePurgesWhatEarlierOnesSayOfItsSteps) {
   for (const int64_t resume_step : {-1, 41, 0}) {
     TensorBoardWriter writer(folder_, resume_step);
@@ -157,7 +157,7 @@ TEST_F(TensorBoard, FilesSortInTheOrderOfTheRun) {
     EXPECT_EQ(name.rfind("events.out.tfevents.", 0), 0u);
     last = name;
   };
-  // Within a second; then after files of clocks that are ahead, and after other names.
+  // Within the same second; then after files from clocks that are ahead, and after foreign names.
   for (int i = 0; i < 3; ++i) expect_after();
   for (const char* name :
        {"events.out.tfevents.5000000000.elsewhere", "events.out.tfevents.9999999999.x",

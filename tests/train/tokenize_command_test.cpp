@@ -1,4 +1,4 @@
-// The command line of `rodimus tokenize`: options reach the job, mistakes are refused.
+// The command line of `rodimus tokenize`: options reach the job, mistakes are rejected.
 #include <gtest/gtest.h>
 
 #include "data/shard.h"

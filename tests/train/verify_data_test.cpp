@@ -1,4 +1,4 @@
-// Ranks share the reading of shards and agree on what they find. Under mpirun with 1, 2 and 3
+// Ranks share the reading of shards and agree on what they find. Runs under mpirun with 1, 2 and 3
 // ranks.
 #include "train/verify_data.h"
 
@@ -26,7 +26,7 @@ using testing::world;
 
 constexpr int kShards = 5;
 
-// Shards that all ranks see; with_json false: those of other tools.
+// Shards that all ranks see; with_json false: as made by other tools.
 class SharedShards {
  public:
   explicit SharedShards(bool with_json = true) {
@@ -51,14 +51,14 @@ class SharedShards {
     if (!with_json) fs::remove(prefix.native() + ".json");
   }
 
-  // By rank 0, while the others wait.
+  // Runs f on rank 0 while the others wait.
   template <class F>
   void change(F&& f) const {
     world().barrier();
     if (leads()) f();
     world().barrier();
   }
-  // Flips a bit and leaves the time as it was, as a disk does.
+  // Flips a bit without changing the file time, as a failing disk does.
   void rot(const std::string& file) const {
     change([&] {
       const auto time = fs::last_write_time(path_ / file);
@@ -74,7 +74,7 @@ class SharedShards {
   fs::path memory() const { return path_ / "run" / kVerifiedFile; }
   const fs::path& path() const { return path_; }
 
-  // The message of the error, the same on every rank; "" when all is well.
+  // The error message, the same on every rank; "" if all is well.
   std::string verify(int64_t vocab_size = 100, bool read = true, const char* data = "data") const {
     const std::vector<Shard> shards = open_shards({path_ / data}, {});
     std::vector<const Shard*> pointers;
@@ -152,7 +152,7 @@ TEST(VerifyOnRanks, DamageInAnyFileIsFoundByAll) {
 
 TEST(VerifyOnRanks, WhatWasSoundBeforeAnErrorIsRemembered) {
   const SharedShards shards;
-  shards.rot(SharedShards::name(0) + ".bin");  // the smallest: the last that its reader comes to
+  shards.rot(SharedShards::name(0) + ".bin");  // the smallest: the last one that its reader reaches
   EXPECT_NE(shards.verify(), "");
   EXPECT_GT(shards.remembered(), 0u);
   shards.rot(SharedShards::name(0) + ".bin");
@@ -167,7 +167,7 @@ TEST(VerifyOnRanks, MemorySparesReadingUntilAFileChanges) {
   shards.rot(file);
   EXPECT_EQ(shards.verify(), "") << "size and time are those that were verified: not read";
   const std::string memory = testing::read_bytes(shards.memory());
-  // Forced by deleting the memory; and a memory that is damaged is none.
+  // Deleting the record forces a reread; so does a damaged record.
   for (const std::string& text :
        {std::string(), memory.substr(0, memory.size() / 2), std::string("{}")}) {
     shards.change([&] { testing::write_bytes(shards.memory(), text); });
@@ -184,7 +184,7 @@ TEST(VerifyOnRanks, MemorySparesReadingUntilAFileChanges) {
 TEST(VerifyOnRanks, AnotherChecksumInTheSidecarIsReadAgain) {
   const SharedShards shards;
   ASSERT_EQ(shards.verify(), "");
-  // The .json of other tokens: the files themselves are untouched.
+  // The .json of different tokens: the files themselves are untouched.
   shards.change([&] {
     const fs::path json = shards.path() / (SharedShards::name(2) + ".json");
     ShardInfo info = *read_shard_info(json);
@@ -223,7 +223,7 @@ TEST(VerifyOnRanks, TheVocabularyOfTheSidecarMustFit) {
   EXPECT_NE(shards.verify(99).find("written with a vocabulary of 100"), std::string::npos);
 }
 
-// As on machines with local disks: each rank has a copy of its own, and all of it must be sound.
+// As on machines with local disks: each rank has its own copy, and all of it must be intact.
 TEST(VerifyOnRanks, CopiesAreReadByThoseWhoUseThem) {
   const SharedShards shards;
   const std::string mine = "copy" + std::to_string(world().rank());
@@ -239,7 +239,7 @@ TEST(VerifyOnRanks, CopiesAreReadByThoseWhoUseThem) {
     expect_damage(shards.verify(100, true, mine.c_str()), file.native());
     shards.change([&] { SharedShards::flip(file); });
   }
-  // Other data than rank 0 has is no copy.
+  // Data that differs from rank 0's is not a copy.
   if (world().rank() == last && last > 0)
     SharedShards::write_shard(shards.path() / mine / "s1", 9, true);
   world().barrier();
@@ -249,7 +249,7 @@ TEST(VerifyOnRanks, CopiesAreReadByThoseWhoUseThem) {
   }
 }
 
-// The last test: a signal is never taken back.
+// This must be the last test, because a signal cannot be reset.
 TEST(VerifyOnRanks, ASignalToOneRankStopsAllAndLosesNothing) {
   const SharedShards shards;
   install_stop_signals();
