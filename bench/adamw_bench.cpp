@@ -1,4 +1,4 @@
-// AdamW and the norm of the gradient over as many parameters as the first blocks of a model hold.
+// AdamW and the gradient norm over as many parameters as the first blocks of a model have.
 #include "kernels/adamw.h"
 
 #include "bench/bench.h"

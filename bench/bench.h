@@ -1,8 +1,9 @@
-// What the suites of this folder share: the shapes of the presets, inputs, and a loop that measures
-// the limit of the machine in turn with the kernel. Each benchmark reports `rate` (GB/s, counted on
-// the least bytes: every operand read once, every result written once; or GFLOP/s), `limit` (triad
-// bandwidth, or the rate of a large f32 matrix product, on as many threads) and their quotient
-// `percent`. Both rates are those of the fastest tenth of the runs: what disturbs a run adds time.
+// Shared by the suites of this folder: the shapes of the presets, inputs, and a loop that measures
+// the kernel and the machine's limit alternately. Each benchmark reports `rate` (GB/s, counting the
+// minimum: every operand read once, every result written once; or GFLOP/s), `limit` (triad
+// bandwidth, or the rate of a large f32 matrix product, on the same number of threads) and their
+// quotient `percent`. Both rates are those of the fastest tenth of the runs, because disturbances
+// only add time.
 //   short_conv_bench --benchmark_filter=forward/f32
 #pragma once
 
@@ -46,7 +47,7 @@ Array<T> filled(int64_t n, float value = 0) {
   return x;
 }
 
-// Normal numbers; a prime number of them, over and over: drawing is slow.
+// Normal numbers; a prime number of them is repeated, because drawing is slow.
 template <class T>
 Array<T> normal(int64_t n, uint64_t seed, double scale = 1) {
   const auto some = testing::cast<T>(testing::normal(std::min<int64_t>(n, 65521), seed, scale));
@@ -57,14 +58,14 @@ Array<T> normal(int64_t n, uint64_t seed, double scale = 1) {
 
 enum class Limit : uint8_t { kBandwidth, kProduct };
 
-// One run of a kernel: what it does, in bytes or FLOP. The closure owns its operands.
+// One run of a kernel, and its work in bytes or FLOP. The closure owns its operands.
 struct Work {
   double amount;
   std::function<void()> run;
 };
 
-// a = b + s c over 768 MiB: caches of stacked memory hold hundreds, and a guest sees only a part of
-// the one that it gets. A triad over 96 MiB ran twice as fast wherever the kernel left it there.
+// a = b + s c over 768 MiB: stacked caches hold hundreds of MiB, and a virtual machine does not see
+// their full size. A triad over 96 MiB ran twice as fast if its arrays were still in such a cache.
 inline Work triad(Cpu exec) {
   constexpr int64_t n = int64_t{64} << 20;
   static const Array<float> a = filled<float>(n), b = filled<float>(n, 1), c = filled<float>(n, 2);
@@ -100,7 +101,7 @@ inline double fastest_tenth(std::vector<double> x) {
   return *tenth;
 }
 
-// A triad before every run also empties the cache; products take as much time as the kernel.
+// The triad before every run also flushes the cache; products get as much time as the kernel.
 inline void measure(benchmark::State& state, Limit kind, const Work& work, Cpu exec) {
   const Work limit = kind == Limit::kBandwidth ? triad(exec) : product(exec);
   limit.run();
@@ -156,7 +157,7 @@ void add_types(const std::string& name, Limit limit, Make make,
 
 }  // namespace rodimus::bench
 
-// main() of a suite whose benchmarks register_all() registers.
+// main() of a suite; register_all() registers its benchmarks.
 #define RODIMUS_BENCH_MAIN(register_all)                              \
   int main(int argc, char** argv) {                                   \
     benchmark::Initialize(&argc, argv);                               \

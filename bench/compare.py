@@ -1,13 +1,13 @@
 #!/usr/bin/python3
-"""Training speed of rodimus against PyTorch (bench/torch_rodimus.py), alternately on this machine.
+"""Training speed of rodimus compared with PyTorch (bench/torch_rodimus.py), measured alternately on this machine.
 
     bench/compare.py --preset small --rounds 3 [--torch PYTHON] [--threads 2]
 
 --torch names a Python that has PyTorch (default: python3). First it checks that both compute the same: a model that
-rodimus has trained for a few steps must give the same loss in both, to 1e-5, PyTorch in f64. Then a short run of
-PyTorch in f32 and one in bf16 say which of its types is the faster here; ours is `auto`. Each round runs both programs,
-so that a machine whose speed drifts treats them alike; every figure is a median over steps, the ratio one over rounds.
-Both read random tokens, which costs what text costs. Last comes the peak memory of each process. Needs h5py.
+rodimus has trained for a few steps must give the same loss in both, to 1e-5, with PyTorch in f64. Then short runs of
+PyTorch in f32 and bf16 show which of its types is faster here; ours is `auto`. Each round runs both programs, so that
+a drift in the machine's speed affects both equally; every figure is a median over steps, the ratio a median over
+rounds. Both read random tokens, which cost the same as text. Last comes the peak memory of each process. Needs h5py.
 """
 import argparse
 import json
@@ -22,8 +22,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRESETS = {"tiny": (4096, 256), "small": (8192, 512), "base": (16384, 1024), "125m": (32000, 2048)}  # vocabulary, T
-# Relative, of our loss in f32 against PyTorch's in f64: a sum over T tokens, each some thousand roundings from the
-# weights. PyTorch's own f32 is 6e-5 off on 125m, where large steps have made a model that is sensitive to rounding.
+# Relative difference between our loss in f32 and PyTorch's in f64: a sum over T tokens, each some thousand
+# roundings away from the weights. PyTorch's own f32 is off by 6e-5 on 125m, where large steps make the model
+# sensitive to rounding.
 TOLERANCE = 1e-5
 
 
@@ -35,7 +36,7 @@ def write_tokens(prefix, tokens):
 
 
 def output_of(command, timeout=None):
-    """Standard output, or None when it takes longer than `timeout` seconds."""
+    """Standard output, or None if it takes longer than `timeout` seconds."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -89,9 +90,9 @@ def export(checkpoint, path):
 
 
 def check_same_loss(options, folder):
-    """Large steps on a rule that looks back move every parameter away from its start, where the loss would be
-    log(vocabulary) whatever the blocks compute. On random tokens the rule does not hold: the model is wrong in
-    earnest, and its loss depends on every term."""
+    """At initialisation the loss is log(vocabulary) whatever the blocks compute, so large steps on a rule that depends
+    on earlier tokens first move every parameter. On random tokens, where the rule does not hold, the model is badly
+    wrong, and its loss depends on every term."""
     vocab, T = PRESETS[options.preset]
     draw = random.Random(1)
     rule = [0]
@@ -116,7 +117,7 @@ def check_same_loss(options, folder):
 
 
 def better_type(options):
-    """The type in which PyTorch is faster; bf16 gets three times as long as f32 took to show it."""
+    """The type in which PyTorch is faster; bf16 gets at most three times as long as f32 took."""
     begin = time.monotonic()
     f32 = last_json(output_of(torch(options, "--dtype", "f32", "--steps", 1, "--warmup", 1)))
     text = output_of(torch(options, "--dtype", "bf16", "--steps", 1, "--warmup", 1),

@@ -1,5 +1,5 @@
-// DDTS recurrence, K = 64, V = 2d. FLOP are multiply-adds x 2 of the chunked form, the causal
-// halves of its 64 x 64 products counted as halves.
+// DDTS recurrence, K = 64, V = 2d. FLOP are multiply-adds x 2 of the chunked form; only the causal
+// halves of its 64 x 64 products count.
 #include "kernels/ddts.h"
 
 #include "bench/bench.h"
@@ -25,7 +25,7 @@ struct Problem {
         g(normal<float>(keys, 5, 0.1)) {
     for (float& x : g.span()) x = -std::abs(x);
   }
-  // Products that touch the value columns, in units of K x V per token, and those that do not, in
+  // Products that involve the value columns, in units of K x V per token, and those that do not, in
   // units of K x 64.
   double flop(double with_values, double without) const {
     return 2 * kMemory *

@@ -1,4 +1,4 @@
-// DDTS gates over (B,T,2m) twice. Backward does not read q, and reads the bias.
+// DDTS gates over two (B,T,2m) arrays. Backward does not read q, but reads the bias.
 #include "kernels/ddts_gates.h"
 
 #include "bench/bench.h"

@@ -1,5 +1,5 @@
-// Embedding of (B,T) random tokens. Backward is counted as if no token came twice: it reads the
-// gradient, reads and writes the rows of the table.
+// Embedding of (B,T) random tokens. Backward is counted as if all tokens were different: it reads
+// the gradient, and reads and writes rows of the table.
 #include "kernels/embedding.h"
 
 #include "bench/bench.h"

@@ -1,5 +1,5 @@
-// Head and loss: the products of (B,T,d) with the (vocab,d) head, in FLOP of the products alone,
-// and the cross-entropy of 1024 rows of logits by itself.
+// Head and loss: the products of (B,T,d) with the (vocab,d) head, counting only their FLOP, and the
+// cross-entropy of 1024 rows of logits on its own.
 #include "kernels/head_loss.h"
 
 #include "bench/bench.h"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the kernel suites of this folder, runs them one after the other and prints one table.
+# Builds the kernel suites of this folder, runs them in turn and prints one table.
 #   bench/kernels.sh [SUITE...] [-- --benchmark_filter=f32/125m ...]
-# A suite is a name such as short_conv; default: all. What follows -- goes to every program. BUILD
-# names the build folder (default: build).
+# SUITE is a name such as short_conv; default: all. Arguments after -- go to every program. BUILD names the build
+# folder (default: build).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 [[ ${1:-} != -h && ${1:-} != --help ]] || { sed -n 's/^# \?//p' "$0" | tail -n +2; exit 0; }

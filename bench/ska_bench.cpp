@@ -1,5 +1,5 @@
 // Sliding-window attention, all heads over one key head: the presets, and 12 heads of 64 with a
-// window of 512. FLOP are those of the visible pairs alone.
+// window of 512. FLOP count only the visible pairs.
 #include "kernels/ska.h"
 
 #include "bench/bench.h"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How long a run takes to begin, by the number of shards.
+"""How long a run takes to start, depending on the number of shards.
 
     bench/startup.py [--shards 3000] [--megabytes 1] [--rodimus build/train/rodimus] [--mpirun mpirun]
 
 Makes shards in a temporary folder (copies of one that `rodimus tokenize` writes, each with its NAME.json), then starts
-runs of one step on 1 and 2 ranks: the first start, which reads everything, and a restart, which reads the structure.
-Subtracts what the same run takes on a single shard: MPI, model, one step, one checkpoint. The files are in the page
-cache, since they have just been written.
+runs of one step on 1 and 2 ranks: a first start, which reads everything, and a restart, which reads only the structure.
+Subtracts the time of the same run on a single shard: MPI, model, one step, one checkpoint. The files are in the page
+cache because they have just been written.
 """
 import argparse
 import os

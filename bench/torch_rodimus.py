@@ -31,7 +31,7 @@ CHUNK, SUB_CHUNK = 64, 16
 
 
 def wide(x):
-    """f32, also under autocast; f64 where a loss is checked."""
+    """f32, even under autocast; f64 when checking a loss."""
     return x.to(torch.get_default_dtype())
 
 
@@ -177,7 +177,7 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-# Our names and the authors', of a block and of the model.
+# Our names and the authors', in a block and in the model.
 BLOCK_NAMES = {
     "norm1": "mixer_norm", "mixer.fc": "mixer.fc", "mixer.conv": "mixer.inner_mixer.short_conv.conv1d",
     "mixer.qk": "mixer.inner_mixer.in_proj", "mixer.gates": "mixer.inner_mixer.mem_gate_proj",
@@ -199,7 +199,7 @@ def authors_name(name):
 
 
 def load_weights(model, path):
-    """Every parameter from an f32 safetensors file; both must hold the same names and shapes."""
+    """Loads every parameter from an f32 safetensors file; both must have the same names and shapes."""
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         data = bytearray(file.read())

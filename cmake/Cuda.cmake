@@ -1,12 +1,12 @@
-# The CUDA toolkit, and the two ways in which a kernel source (.cu) is compiled.
+# Finds the CUDA toolkit, and defines the two ways in which a kernel source (.cu) is compiled.
 #
 #   RODIMUS_CUDA = AUTO | ON | OFF | EMULATED
-#     AUTO, the default: on when a CUDA toolkit (12.8 or later) and NCCL are found. EMULATED, for tests under
+#     AUTO, the default: on if a CUDA toolkit (12.8 or later) and NCCL are found. EMULATED, for tests under
 #     sanitizers and without optimisation: as ON, but every program is linked with the emulated kernels and
 #     the fake runtime, and nvcc compiles nothing.
 #
-# Looked for: CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ of this folder (made by
-# scripts/setup.sh --cuda, with NCCL), /usr/local/cuda; NCCL as FindNCCL.cmake says. Sets
+# Searches CUDAToolkit_ROOT, CUDA_HOME, nvcc on the PATH, .cuda/ in this folder (made by scripts/setup.sh --cuda,
+# with NCCL) and /usr/local/cuda; for NCCL see FindNCCL.cmake. Sets
 #   RODIMUS_HAS_CUDA        the program is built with the CUDA backend
 #   RODIMUS_HAS_SIMT        the tests can compile kernels against the emulator (headers, Boost.Context)
 #   RODIMUS_CUDA_INCLUDE    the toolkit's headers
@@ -17,7 +17,7 @@ set_property(CACHE RODIMUS_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 if(NOT RODIMUS_CUDA MATCHES "^(AUTO|ON|OFF|EMULATED)$")
   message(FATAL_ERROR "RODIMUS_CUDA is '${RODIMUS_CUDA}', expected AUTO, ON, OFF or EMULATED")
 endif()
-# SASS for A100, H100 and B200, and PTX of the newest for what comes after.
+# SASS for A100, H100 and B200, and PTX of the newest for later GPUs.
 set(RODIMUS_CUDA_ARCHITECTURES "80-real;90-real;100" CACHE STRING "GPU architectures, as in CMAKE_CUDA_ARCHITECTURES")
 
 set(RODIMUS_HAS_CUDA OFF)
@@ -35,7 +35,7 @@ else()
     set(missing "no CUDA toolkit was found (CUDAToolkit_ROOT, PATH, .cuda, /usr/local/cuda): set CUDAToolkit_ROOT, put \
 nvcc on the PATH, or run scripts/setup.sh --cuda")
   else()
-    # A link on the PATH may lead elsewhere than to the toolkit; the compiler knows.
+    # nvcc on the PATH may be a link from outside the toolkit, so ask the compiler.
     get_filename_component(cuda_root ${RODIMUS_NVCC} REALPATH)
     get_filename_component(cuda_root ${cuda_root} DIRECTORY)
     get_filename_component(cuda_root ${cuda_root} DIRECTORY)
@@ -73,7 +73,7 @@ if(RODIMUS_HAS_CUDA)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
   endif()
   enable_language(CUDA)
-  # CMake 3.25 knows no flags for CUDA_STANDARD 20, which targets take over from CXX_STANDARD.
+  # CMake 3.25 has no flags for CUDA_STANDARD 20, which targets inherit from CXX_STANDARD.
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   find_package(CUDAToolkit REQUIRED)
@@ -89,21 +89,21 @@ if(RODIMUS_HAS_CUDA)
   endif()
 endif()
 
-# rodimus_cuda_sources(TARGET a.cu ...): adds kernel sources to a target, compiled by nvcc. A register
-# spill is a failed build: it turns a kernel's inner loop into traffic that no count shows.
+# rodimus_cuda_sources(TARGET a.cu ...): adds kernel sources to a target, compiled by nvcc. A register spill fails
+# the build: it adds memory traffic to a kernel's inner loop that no count shows.
 set(RODIMUS_CUDA_GATES -Xptxas=--warn-on-spills,--warn-on-local-memory-usage -Werror=all-warnings)
 function(rodimus_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
   set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${RODIMUS_CUDA_GATES} -lineinfo
-    # nvcc hands this to a shell: quotes keep a path with a space whole.
+    # nvcc passes this to a shell: the quotes protect spaces in the path.
     "-Xcompiler=-Wall,-Wextra,-fmacro-prefix-map='${CMAKE_SOURCE_DIR}/='"
-    # The gates read the device code out of the objects (tests/simt/sass.py).
+    # The checks read the device code from the objects (tests/simt/sass.py).
     --no-compress)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
 endfunction()
 
-# rodimus_cuda_resource_test(TARGET): a test that the kernels in TARGET use the resources that
-# kernels/cuda/resources.toml says, and no local memory. The target `update_resources` writes the table anew.
+# rodimus_cuda_resource_test(TARGET): tests that the kernels in TARGET use the resources listed in
+# kernels/cuda/resources.toml, and no local memory. The target `update_resources` rewrites that table.
 function(rodimus_cuda_resource_test target)
   set(list ${CMAKE_BINARY_DIR}/cuda_objects.txt)
   file(GENERATE OUTPUT ${list} CONTENT "$<JOIN:$<FILTER:$<TARGET_OBJECTS:${target}>,INCLUDE,[.]cu[.]o$>,\n>\n")
@@ -115,10 +115,10 @@ function(rodimus_cuda_resource_test target)
   add_dependencies(update_resources ${target})
 endfunction()
 
-# rodimus_simt_library(NAME a.cu b.cpp ... LINK libraries...): the kernel sources compiled as C++
-# against the emulator, as two libraries: NAME, fast, and NAME_race, whose every load and store is
-# checked and counted. Call it in a directory where the sources are not compiled by nvcc: how CMake
-# compiles a source is a property of source and directory.
+# rodimus_simt_library(NAME a.cu b.cpp ... LINK libraries...): compiles the kernel sources as C++ for the emulator,
+# into two libraries: NAME, the fast one, and NAME_race, in which every load and store is checked and counted. Call
+# it in a directory where nvcc does not compile the sources: in CMake the language of a source is a property of
+# source and directory.
 function(rodimus_simt_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINK")
   set(kernels ${arg_UNPARSED_ARGUMENTS})
@@ -139,14 +139,14 @@ function(rodimus_simt_library name)
     target_compile_options(${library} PRIVATE -Wno-unknown-pragmas)
     target_link_libraries(${library} PUBLIC rodimus_simt ${arg_LINK})
     if(variant STREQUAL race)
-      target_compile_options(${library} PRIVATE -fsanitize=thread)  # the emulator is the run-time library
+      target_compile_options(${library} PRIVATE -fsanitize=thread)  # the emulator acts as the run-time library
     endif()
   endforeach()
 endfunction()
 
 # rodimus_simt_test(kernels/norm_cuda_test LIBRARY [RACE_ONLY] [libraries...]): tests/kernels/norm_cuda_test.cpp
-# linked with LIBRARY and again with LIBRARY_race, two ctest entries; the second ends in _race. RACE_ONLY: just
-# that one.
+# linked with LIBRARY and again with LIBRARY_race, two ctest entries; the second ends in _race. RACE_ONLY: only the
+# latter.
 function(rodimus_simt_test path library)
   cmake_parse_arguments(PARSE_ARGV 2 arg "RACE_ONLY" "" "")
   string(REPLACE "/" "_" name ${path})
@@ -154,7 +154,7 @@ function(rodimus_simt_test path library)
   if(arg_RACE_ONLY)
     set(suffixes _race)
   endif()
-  # Compiled once: the two builds differ in the library of kernels alone.
+  # Compiled once: the two builds differ only in the kernel library.
   add_library(${name}_objects OBJECT ${CMAKE_SOURCE_DIR}/tests/${path}.cpp)
   target_link_libraries(${name}_objects PRIVATE ${library} ${arg_UNPARSED_ARGUMENTS})
   rodimus_test_options(${name}_objects)

@@ -1,6 +1,5 @@
-# NCCL 2: its header and library, as one target NCCL::nccl. Looked for: NCCL_ROOT (CMake's own), NCCL_HOME, the
-# CUDA toolkit in use, the folders of the system. NVIDIA's package on PyPI has the library under its
-# run-time name alone.
+# Finds NCCL 2, header and library, as one target NCCL::nccl. Searches NCCL_ROOT (CMake's own variable), NCCL_HOME,
+# the CUDA toolkit in use, and the system folders. In NVIDIA's PyPI package the library has only its run-time name.
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ENV NCCL_HOME ${CUDAToolkit_ROOT} PATH_SUFFIXES include)
 find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 NAMES_PER_DIR HINTS ENV NCCL_HOME ${CUDAToolkit_ROOT} PATH_SUFFIXES lib64 lib)
 if(NCCL_INCLUDE_DIR)

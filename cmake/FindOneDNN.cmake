@@ -1,4 +1,5 @@
-# Debian's dnnl-config.cmake insists on the OpenCL headers, which a CPU build does not need: look for the library itself.
+# Debian's dnnl-config.cmake requires the OpenCL headers, which a CPU build does not need: find the library
+# directly.
 find_path(OneDNN_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
 find_library(OneDNN_LIBRARY dnnl)
 include(FindPackageHandleStandardArgs)

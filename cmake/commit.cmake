@@ -1,5 +1,6 @@
-# Writes OUTPUT, the source of commit() in train/version.h, unless it says so already: nothing is compiled again while
-# the commit stays. From git; in an archive made by `git archive` from cmake/commit.txt; else "unknown".
+# Writes OUTPUT, the source of commit() in train/version.h, unless it is up to date, so that nothing is recompiled
+# while the commit stays the same. The commit comes from git; in an archive made by `git archive`, from
+# cmake/commit.txt; otherwise it is "unknown".
 #   cmake -DSOURCE=DIR -DOUTPUT=FILE -P cmake/commit.cmake
 set(commit "")
 find_package(Git QUIET)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests that are compiled for AVX-512 with AVX512_BF16 on a processor that has both: an emulated
-# one, Bochs, on which Linux boots with nothing but the tests. For machines without these instructions.
+# Runs tests compiled for AVX-512 with AVX512_BF16 on a processor emulated by Bochs, on which Linux boots with
+# nothing but the tests. For machines without these instructions.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -49,12 +49,12 @@ done
 
 work=$ROOT/build-avx512
 debian=$work/debian
-check=$debian/check # what the emulator reads and writes
+check=$debian/check # the emulator reads and writes here
 guest=$check/guest
 serial=$check/serial.txt
 mkdir -p "$work"
 
-# Debian 13 without its set-up scripts: all tools are run where they were unpacked.
+# Debian 13 without its set-up scripts: all tools run from where they were unpacked.
 if [[ ! -e $debian/.complete ]]; then
   say "fetching Bochs and a kernel from Debian 13"
   command -v debootstrap >/dev/null ||
@@ -78,7 +78,7 @@ for test in "${tests[@]}"; do targets+=(--target "$(basename "$(program_of "$tes
 "$ROOT/scripts/setup.sh"
 "$ROOT/scripts/build.sh" --dir "$work/build" "${targets[@]}" -DRODIMUS_ARCH=cooperlake -DRODIMUS_CUDA=OFF
 
-# What the guest finds: the tests with their libraries, and the golden files where they were compiled in.
+# The guest's file system: the tests with their libraries, and the golden files at their compiled-in path.
 rm -rf "$check"
 mkdir -p "$guest"/{bin,dev,proc,sys,tmp} "$check/disc/isolinux"
 cp "$debian/bin/busybox" "$guest/bin/"
@@ -89,7 +89,7 @@ for test in "${tests[@]}"; do
   put "$program"
   while read -r library; do put "$library"; done < <(ldd "$program" | grep -o '/[^ ]*')
 done
-# A small run as bf16 (auto) and f32, each scored by eval: in the same type, to the same perplexity.
+# A small run in bf16 (auto) and one in f32; eval scores each in its own type, and must find the same perplexity.
 RODIMUS=none python3 - "$ROOT/tests/e2e" "$guest" <<'TEXT'
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -129,7 +129,7 @@ TEXT
     fi
     printf '"%s" --gtest_brief=1 --gtest_color=no && echo "passed %s" || echo "FAILED %s"\n' \
       "$(program_of "$test")" "$test" "$test"
-    # That oneDNN multiplies bf16 with the instructions for it.
+    # Checks that oneDNN uses the bf16 product instructions.
     [[ $test != kernels/gemm_test ]] ||
       printf 'ONEDNN_VERBOSE=1 "%s" --gtest_filter=Gemm.EveryFlagAtOddSizes | grep -q avx512_core_bf16 || echo "FAILED native bf16"\n' \
         "$work/build/tests/kernels/kernels_gemm_test"
@@ -149,7 +149,7 @@ TEXT
 chroot "$debian" xorriso -as mkisofs -quiet -o /check/disc.iso -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
   -boot-load-size 4 -boot-info-table /check/disc 2>"$work/xorriso.log" || die "xorriso failed (see $work/xorriso.log)"
 
-# Without AMX, which this build of Bochs names but does not have.
+# Without AMX, which this build of Bochs announces but does not implement.
 cat >"$check/bochsrc" <<'TEXT'
 megs: 1024
 cpu: model=sapphire_rapids, ips=50000000, exclude_features="amx,amx_int8,amx_bf16"
@@ -166,8 +166,8 @@ display_library: rfb, options="timeout=60"
 TEXT
 : >"$serial"
 say "booting; the tests print to $serial"
-# Bochs wants somebody to look at its screen, by VNC: in a network of its own a client says that it is
-# there, asks for nothing and throws away what comes.
+# Bochs waits for a VNC viewer of its screen: in a separate network namespace, a client connects, requests nothing
+# and discards what it receives.
 # shellcheck disable=SC2016  # the inner shell expands these
 timeout "$seconds" unshare --net --pid --fork --kill-child sh -c '
   "$1/bin/busybox" ip link set lo up

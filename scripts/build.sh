@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures and builds into build/ (or --dir). Safe to repeat: with nothing to do it takes a second.
+# Configures and builds into build/ (or --dir). Safe to repeat: it takes a second if there is nothing to do.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -43,7 +43,7 @@ done
 [[ $dir = /* ]] || dir=$ROOT/$dir
 
 mkdir -p "$dir"
-# CMake refuses a cache that was made for another place, as after the project was moved or copied.
+# CMake rejects a cache made at another path, for example before the project was moved or copied.
 if [[ -f $dir/CMakeCache.txt ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "$dir/CMakeCache.txt"; then
   options+=(--fresh)
 fi
@@ -54,7 +54,7 @@ fi
 
 jobs=$(compile_jobs)
 say "building ${targets[*]:-everything} in ${dir#"$ROOT"/} (preset $preset, $jobs jobs)"
-# On a terminal ninja keeps one progress line; elsewhere only warnings and errors are worth printing.
+# On a terminal ninja keeps a single progress line; elsewhere only warnings and errors are worth printing.
 quiet=()
 [[ -t 1 ]] || quiet=(--quiet)
 ninja -C "$dir" -j "$jobs" "${quiet[@]}" "${targets[@]}"

@@ -2,27 +2,27 @@
 """Checks the architecture: who includes whom, where vendor headers may appear, and file layout.
 
     scripts/check_includes.py [ROOT]       prints one line per violation; exit code 1 if there are any
-    scripts/check_includes.py --self-test  plants each kind of violation and sees that it is found
+    scripts/check_includes.py --self-test  plants each kind of violation and checks that it is found
 
 Rules
   arrows    a folder includes only itself and the folders named for it in ARROWS.
-  rooms     a folder in ROOMS is included only by those named there: a room that stands above its neighbours.
+  rooms     a folder in ROOMS, a room above its neighbours, is included only by those named there.
   path      a quoted include is the path from the root and names an existing file.
   vendor    a vendor header stays in its room (VENDOR), or in the tests of that room, where it is
             the independent truth.
   listed    every source file and every <stem>_test.py is named in a CMakeLists.txt, or found by a
             file(GLOB) in one, so none is silently left out.
   op        kernels/<op>.h comes with reference/<op>.h, tests/kernels/<op>_test.cpp, cpu/<op>.cpp (or several
-            cpu/<op>_<part>.cpp), the same in cuda/ or cuda/<op>/, and autograd/<op>.cpp. One op, one stem, on every
-            floor.
+            cpu/<op>_<part>.cpp), the same in cuda/ or cuda/<op>/, and autograd/<op>.cpp: one op has one stem on
+            every level.
   test name sources under tests/ are <stem>_test.cpp, and <stem>_fuzz.cpp in tests/fuzz/; the
-            helpers in tests/support/, tests/simt/ and tests/fakecuda/ have any name.
+            helpers in tests/support/, tests/simt/ and tests/fakecuda/ may have any name.
   guard     a header starts with #pragma once.
-  namespace a header in kernels/cpu/ or kernels/cuda/ declares in rodimus::cpu or rodimus::cuda (or below): both
-            backends are in one program, and two definitions of one name would become one of the two.
-  one name  a type, constant, or function with these parameters is defined in one header alone: where two define it,
-            a program that holds both runs one of the two (check_odr.py asks the linker the same). Types of
-            sources outside anonymous namespaces count too, those of tests apart.
+  namespace a header in kernels/cpu/ or kernels/cuda/ declares in rodimus::cpu or rodimus::cuda (or below): one program
+            contains both backends, and of two definitions of a name the linker would keep only one.
+  one name  a type, a constant, or a function with given parameters is defined in only one header: if two define it,
+            a program with both runs only one of them (check_odr.py asks the linker the same). Types in sources,
+            outside anonymous namespaces, count too, except in tests.
   length    no code file is longer than MAX_LINES.
 """
 import posixpath
@@ -31,13 +31,13 @@ import sys
 from pathlib import Path
 
 MAX_LINES = 400
-# tests/ and bench/ may include everything; nobody includes them. A single file stands for itself.
+# tests/ and bench/ may include everything, and nothing includes them. An entry may also be a single file.
 ARROWS = {
     "base": [],
     "kernels": ["base"],
     "autograd": ["base", "kernels"],
-    # Layers say what is computed, autograd how: for them are only the vocabulary of kernels and what
-    # fills and converts parameters, never an op.
+    # Layers say what is computed, autograd how: layers may use only basic types of kernels and what fills and
+    # converts parameters, never an op.
     "layers": ["autograd", "base", "kernels/dry.h", "kernels/dtype.h", "kernels/exec.h", "kernels/memory.h", "kernels/convert.h",
                "kernels/philox.h"],
     "data": ["base"],
@@ -70,11 +70,11 @@ VENDOR = [
     (r"gtest/.*|gmock/.*", ["tests/"]),
     (r"benchmark/.*", ["bench/"]),
 ]
-# Headers directly in kernels/ that are vocabulary or tools, not ops.
+# Headers directly in kernels/ that are basic types or tools, not ops.
 INFRASTRUCTURE = {"bad_input", "device", "dry", "dtype", "exec", "head_loss_blocks", "memory"}
-# Ops whose truth is a published table of known answers, not a specification of ours.
+# Ops that are tested against a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
-# Ops that nobody differentiates, and the one whose differentiable op has another name.
+# Ops that are never differentiated, and the one whose differentiable op has another name.
 NO_GRADIENT = {"adamw", "convert", "philox", "reduce"}
 DIFFERENTIABLE = {"gemm": "linear"}
 HEADERS = {".h", ".cuh"}
@@ -189,8 +189,8 @@ def parameter_types(text):
 
 
 def declared(statement):
-    """What the statement (up to its first brace or semicolon) defines, or None: a name, with its parameters if it
-    is a function."""
+    """The name that a statement (up to its first brace or semicolon) defines, with parameters if it is a function;
+    or None."""
     text = statement.strip()
     while text.startswith("template"):
         text = text[len("template"):].lstrip()
@@ -207,8 +207,8 @@ def declared(statement):
 
 
 def definitions(text):
-    """(qualified name, line) of what the file defines outside anonymous namespaces. As clang-format leaves it, what
-    stands in a namespace starts a line."""
+    """(qualified name, line) of what the file defines outside anonymous namespaces. Relies on clang-format, which
+    starts namespace members at the beginning of a line."""
     scope, statement, begin = [], "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.match(r"(?:inline )?namespace ([\w:]*) ?\{", line):

@@ -1,4 +1,4 @@
-"""The trees on which `check_includes.py --self-test` tries its rules: one that obeys them all, and one violation each."""
+"""The trees on which `check_includes.py --self-test` tries its rules: one obeys them all, each other one breaks one."""
 import tempfile
 from pathlib import Path
 
@@ -124,7 +124,7 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
 
 
 def self_test(check):
-    """Whether `check`, given a folder, finds what each plant breaks and nothing in the clean tree."""
+    """Whether `check`, given a folder, finds the violation of each plant and nothing in the clean tree."""
     failures = 0
     for rule, name, content in [(None, "scripts/none.py", ""), *PLANTS]:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,12 +2,12 @@
 """Looks for violations of the One Definition Rule: a function that two objects define in two places.
 
     scripts/check_odr.py BUILD        all objects in the folder BUILD, compiled with -O0 and -g1 or more
-    scripts/check_odr.py --self-test  plants violations and sees that they are found
+    scripts/check_odr.py --self-test  plants violations and checks that they are found
 
-Of an inline function or template that several objects hold, the linker keeps one and drops the others: where
-they differ, some callers run the wrong one. Gold compares the source lines of copies that differ in
-size. -O0, so that copies exist: what is inlined everywhere is in no object. It sees what macros and templates make of
-a source; the rule "one name" of check_includes.py reads the text, and sees types, constants and copies of equal size.
+If several objects contain the same inline function or template, the linker keeps one copy: if they differ, some callers
+run the wrong one. Gold compares the source lines of copies that differ in size. Use -O0, so that copies exist: what is
+inlined everywhere is in no object. This check sees the results of macros and templates; the rule "one name" of
+check_includes.py reads the text, and sees types, constants and copies of equal size.
 """
 import re
 import shutil
@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-# The race build of the emulator holds the same sources again; nvcc has its own debug information; a test for the GPU is
-# the source of the CPU's in a program of its own, with another backend in tests/support/device.h.
+# The emulator's race build contains the same sources again; nvcc has its own debug information; a GPU test is the
+# CPU's test source in a separate program, with another backend in tests/support/device.h.
 LEFT_OUT = re.compile(r"_race\.dir/|_test_cuda(_objects)?\.dir/|/rodimus_cuda\.dir/|/CompilerId|/CMakeScratch/")
 
 
@@ -26,14 +26,14 @@ def objects_of(build):
 
 
 def violations(objects):
-    """What the linker says of each violation, sorted; SystemExit where it cannot tell."""
+    """The linker's report of each violation, sorted; SystemExit if it gives none."""
     gold = shutil.which("ld.gold")
     if not gold:
         sys.exit("error: check_odr.py needs the linker gold (ld.gold): install binutils (Debian 12) or binutils-gold")
     with tempfile.TemporaryDirectory() as folder:
         names = Path(folder) / "objects"
         names.write_text("".join(f'"{name}"\n' for name in objects))
-        # One relocatable object of all, the main functions of several programs included.
+        # One relocatable object from all, including the main functions of several programs.
         run = subprocess.run([gold, "-r", "-z", "muldefs", "--detect-odr-violations", "-o", f"{folder}/all.o",
                               f"@{names}"], capture_output=True, text=True)
     if run.returncode:
@@ -53,7 +53,7 @@ def check(build):
     return not found
 
 
-# Two files of one program, each a list of lines; whether it breaks the rule.
+# Two files of one program, each a list of lines, and whether they break the rule.
 BODY = "inline int chunk() {{ return {}; }}"
 PLANTS = [
     (False, [BODY.format(1)], ["int other() { return 2; }"]),

@@ -1,5 +1,5 @@
-# Sourced by the other scripts: where the project is, how messages look, how MPI and OpenMP behave
-# when tests and the demo put several ranks on few cores.
+# Sourced by the other scripts: the project's path, messages, and MPI and OpenMP settings for tests and the demo,
+# which run several ranks on few cores.
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034  # read by the scripts that source this one
@@ -21,17 +21,16 @@ compile_jobs() {
   echo $((cores < by_memory ? cores : by_memory))
 }
 
-# For ranks started by mpirun on this machine. A value that the user has set wins.
+# For ranks started by mpirun on this machine. Values set by the user win.
 export_mpi_defaults() {
-  # In a container the user is root, and mpirun asks to be told that this is meant.
+  # In a container the user is root, which mpirun accepts only when told to.
   if [[ $(id -u) -eq 0 ]]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
-  # More ranks than cores is normal here: a three-rank test on a two-core machine. Open MPI 5 has
-  # another name for it.
+  # More ranks than cores is normal here, for example three ranks on two cores. Open MPI 5 has another name for it.
   export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
   export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
   export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
-  # OpenMP threads that wait for work must sleep, not spin on the core that another rank needs.
+  # Waiting OpenMP threads must sleep, not spin on a core that another rank needs.
   export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 }

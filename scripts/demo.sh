@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole life of a model in a few minutes: packages, build, a real corpus (the sources of the
-# Linux kernel's documentation), tokenizer, training on two ranks, one of which is killed half-way,
-# the resumed run, perplexity on held-out documents, and a sample.
-# What is already there is used again; everything is kept in demo/.
+# The whole life of a model in a few minutes: packages, build, a real corpus (the sources of the Linux kernel's
+# documentation), tokenizer, training on two ranks with one killed half-way, the resumed run, perplexity on held-out
+# documents, and a sample.
+# Earlier results are reused; everything is kept in demo/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -24,7 +24,7 @@ case ${1:-} in
   *) usage >&2; die "demo.sh: unknown option '$1'" ;;
 esac
 
-cd "$ROOT" # configs/demo.toml names its files from here
+cd "$ROOT" # paths in configs/demo.toml are relative to this folder
 build=demo/build
 rodimus=$build/train/rodimus
 config=configs/demo.toml
@@ -45,13 +45,12 @@ timed() {
 
 set_up() {
   scripts/setup.sh
-  # On the CPU, which is enough for this model: where there is a CUDA toolkit its kernels take longer to
-  # compile than everything else here.
+  # On the CPU, which is enough for this model: CUDA kernels would take longer to compile than everything else here.
   scripts/build.sh --dir "$build" --target rodimus -DRODIMUS_CUDA=OFF
 }
 
-# linux-doc only depends on the package of the current kernel, which holds the text.
-# Nothing is printed where apt does not know it.
+# linux-doc only depends on the package of the current kernel, which contains the text. Prints nothing if apt does
+# not know it.
 documentation_package() {
   { apt-cache depends linux-doc 2>/dev/null || true; } | sed -n 's/^ *Depends: //p' | head -n 1
 }
@@ -66,13 +65,13 @@ fetch_corpus() {
     package=$(documentation_package)
     [[ -n $package ]] || die "the package linux-doc is unknown to apt; the demo needs a Debian system"
   fi
-  # As root, apt would download as user _apt, who may not write here.
+  # As root, apt would download as user _apt, which may not write here.
   [[ $(id -u) -ne 0 ]] || sandbox=(-o APT::Sandbox::User=root)
   rm -rf "$part"
   mkdir "$part"
   say "fetching $package"
   download() { (cd "$part" && apt-get download -q "${sandbox[@]}" "$package" >/dev/null); }
-  # Lists from weeks ago name a version that the mirror has dropped.
+  # Old package lists may name a version that the mirror no longer has.
   if ! download; then
     [[ $(id -u) -eq 0 ]] || die "apt-get download $package failed; as root run: apt-get update"
     apt-get update -q >/dev/null
@@ -104,7 +103,7 @@ newest_step() {
   echo $((10#0${folder##*step_}))
 }
 
-# Ids of the ranks of the mpirun that is process $1: they are its children on this machine.
+# Process ids of the ranks of mpirun, which is process $1: its children on this machine.
 ranks_of() {
   local pid
   { cat /proc/"$1"/task/*/children 2>/dev/null || true; } | tr ' ' '\n' | while read -r pid; do
@@ -112,8 +111,7 @@ ranks_of() {
   done
 }
 
-# Starts the training, and kills one rank without warning some steps after the checkpoint that
-# follows the first half.
+# Starts the training, and kills one rank without warning a few steps after the first checkpoint of the second half.
 killed_at=
 train_until_killed() {
   local begin victim
@@ -147,7 +145,7 @@ train() {
   "${train_command[@]}" </dev/null
 }
 
-# A number from one JSON line on stdin.
+# Extracts a number from one JSON line on stdin.
 json_number() { sed -n "s/.*\"$1\": *\([-+0-9.eE]*\).*/\1/p" | head -n 1; }
 
 # Held-out perplexity and bits per byte of a checkpoint.

@@ -11,7 +11,7 @@ case ${1:-} in
   *) die "format.sh: unknown option '$1' (only --check)" ;;
 esac
 
-# Another major version formats differently: what one developer's tool accepts must pass in CI.
+# Other major versions format differently: what a developer's tool accepts must pass in CI.
 for tool in clang-format-14 clang-format; do
   if command -v "$tool" >/dev/null && "$tool" --version | grep -q 'version 14\.'; then
     cd "$ROOT"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with clang in build-fuzz/ and runs each in turn: scripts/fuzz.sh [SECONDS]
-# (default 600 each). What a run learnt stays in build-fuzz/corpus/ and starts the next one; an
-# input that breaks something is left in build-fuzz/crashes/ and makes the script fail.
+# (default 600 each). The corpus of a run stays in build-fuzz/corpus/ and seeds the next one; an input that breaks
+# something is left in build-fuzz/crashes/ and makes the script fail.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -22,7 +22,7 @@ for target in "$ROOT"/build-fuzz/tests/fuzz/*_fuzz; do
   mkdir -p "$corpus"
   if [[ $name = config_fuzz ]]; then seeds=$ROOT/configs; else seeds=$ROOT/tests/fuzz/seeds/$name; fi
   say "$name for $seconds s"
-  # 4096 bytes hold every header and description that the seeds show.
+  # 4096 bytes are enough for every header and description in the seeds.
   if "$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \
     -artifact_prefix="$ROOT/build-fuzz/crashes/$name-" "$corpus" "$seeds" >"$log" 2>&1; then
     sed -n 's/^stat::number_of_executed_units: */  inputs tried: /p' "$log"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that only a machine with a GPU can tell, in one go and one report: the kernel and model
-# tests on the GPU, the same under compute-sanitizer, training against the CPU, a step of every
-# preset op by op next to what `rodimus plan` models, generation, and several GPUs where there are.
+# Everything that needs a machine with a GPU, in one run and one report: the kernel and model tests on the GPU, the
+# same under compute-sanitizer, training compared with the CPU, a step of every preset op by op compared with
+# `rodimus plan`, generation, and several GPUs if there are.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -46,7 +46,7 @@ rodimus=$build/train/rodimus
 cd "$ROOT"
 
 failed=0
-# section NAME COMMAND...: its output goes to the report, and a failure is counted.
+# section NAME COMMAND...: runs the command, puts its output into the report and counts a failure.
 section() {
   local name=$1 begin=$SECONDS status=passed
   shift
@@ -74,7 +74,7 @@ if [[ -z $quick ]]; then
   fi
 fi
 
-# The end-to-end test that CI runs on the emulator.
+# The end-to-end test that CI also runs, on the emulator.
 trajectory() {
   RODIMUS=$rodimus EMULATED=$rodimus MPIRUN=mpirun python3 "$ROOT/tests/e2e/gpu_test.py" "$@"
 }
@@ -89,7 +89,7 @@ presets=(tiny small base 125m 1.4b)
 gpu=h100
 nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -q A100 && gpu=a100
 nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -q H200 && gpu=h200
-# bench NAME RANKS ARGUMENT...: the table in the report, the JSON beside it.
+# bench NAME RANKS ARGUMENT...: puts the table into the report and the JSON next to it.
 bench() {
   local name=$1 ranks=$2
   shift 2

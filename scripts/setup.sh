@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build, the tests and the demo need.
 # As root it installs what is missing; as another user it prints the command to run and stops.
-# With nothing missing it returns at once.
+# If nothing is missing it returns at once.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -21,7 +21,7 @@ TEXT
 
 packages=(
   build-essential cmake ninja-build ccache pkg-config
-  openmpi-bin libopenmpi-dev        # start, collectives on CPUs
+  openmpi-bin libopenmpi-dev        # launcher, collectives on CPUs
   libdnnl-dev                       # CPU GEMM
   libhdf5-dev                       # checkpoints
   libsentencepiece-dev              # tokenizer
@@ -30,7 +30,7 @@ packages=(
   libgtest-dev python3-h5py         # tests: checkpoints must be readable from h5py
 )
 
-# Where cmake/Cuda.cmake looks too. Prints the compiler's path; fails when there is none.
+# Searches the same places as cmake/Cuda.cmake. Prints the compiler's path; fails if there is none.
 find_nvcc() {
   local root
   for root in "${CUDAToolkit_ROOT:-}" "${CUDA_HOME:-}"; do
@@ -43,7 +43,7 @@ find_nvcc() {
   return 1
 }
 
-# .cuda.new becomes .cuda when it is complete, so that a broken download leaves nothing behind.
+# .cuda.new becomes .cuda only when complete, so a failed download leaves nothing behind.
 install_toolkit() {
   local new=$ROOT/.cuda.new top library
   python3 -m pip --version >/dev/null 2>&1 || die "--cuda needs pip: apt-get install python3-pip"
@@ -63,13 +63,13 @@ install_toolkit() {
   rm -rf "$new"
 }
 
-# Likewise. The stamp tells which list it was made from.
+# The same for TensorBoard. The stamp records the list that it was made from.
 install_tensorboard() {
   local list=$ROOT/scripts/test-requirements.txt new=$ROOT/.tensorboard.new
   ! cmp -s "$list" "$ROOT/.tensorboard/requirements.txt" || return 0
   say "fetching TensorBoard from PyPI (6 MB)"
   rm -rf "$new" "$ROOT/.tensorboard"
-  # The Python of Debian, which has the NumPy.
+  # Debian's Python, because it has NumPy.
   /usr/bin/python3 -m pip install -q --no-deps --only-binary=:all: --require-hashes --no-warn-script-location \
     --disable-pip-version-check --root-user-action=ignore --no-compile --target "$new" -r "$list" ||
     die "pip could not fetch TensorBoard (see above)"
@@ -97,7 +97,7 @@ elif [[ -n $cuda ]] && ! python3 -m pip --version >/dev/null 2>&1; then
   packages+=(python3-pip)
 fi
 if [[ -n $tests ]] && ! /usr/bin/python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
-# With a toolkit CMake builds the CUDA backend, whose tests need this for their emulator.
+# If there is a toolkit, CMake builds the CUDA backend, whose tests need this for the emulator.
 if [[ -n $nvcc$cuda ]]; then packages+=(libboost-context-dev); fi
 
 install_packages() {
@@ -106,7 +106,7 @@ install_packages() {
     say "not a Debian system: nothing installed. The build needs the equivalents of: ${packages[*]}"
     return
   fi
-  # dpkg-query fails when a package was never known here; the list of installed ones is still right.
+  # dpkg-query fails if a package was never known here, but its list of installed ones is still right.
   installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null |
     sed -n 's/^installed //p' || true)
   for package in "${packages[@]}"; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up, build, all tests. CMake options come first, everything else goes to ctest.
+# Sets up, builds and runs all tests. CMake options come first; everything else goes to ctest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -42,7 +42,7 @@ done
 "$ROOT/scripts/build.sh" --dir "$dir" "${build_options[@]}"
 
 export_mpi_defaults
-# Two threads see every parallel path, and tests of several ranks share the cores with others.
+# Two threads cover every parallel path, and multi-rank tests share the cores with others.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-# One more test than cores: those that start ranks or kill them wait most of the time.
+# One more test than cores, because tests that start or kill ranks mostly wait.
 ctest --test-dir "$dir" --output-on-failure --no-tests=error -j $(($(nproc) + 1)) "${ctest_options[@]}"

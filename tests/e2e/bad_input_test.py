@@ -1,16 +1,16 @@
-"""Everything that the outside can get wrong ends in one clear line and a non-zero exit code on all ranks, at once."""
+"""Every kind of bad input leads at once to one clear line and a non-zero exit code on all ranks."""
 import resource
 import time
 import unittest
 
 from support import VOCAB, Case, run, tokens, write_shard
 
-SECONDS = 30  # what "within seconds" may cost on a loaded two-core machine, start-up of MPI included
+SECONDS = 30  # upper limit for "within seconds" on a loaded two-core machine, including the start-up of MPI
 
 
 class BadInput(Case):
     def refuse(self, wanted, *arguments, ranks=2, code=1, **kwargs):
-        """The command fails, quickly, with one error line that holds every word of `wanted`."""
+        """Checks that the command fails quickly, with one error line that contains every word of `wanted`."""
         begin = time.monotonic()
         result = run(ranks, *arguments, check=False, timeout=SECONDS, **kwargs)
         self.assertLess(time.monotonic() - begin, SECONDS)
@@ -147,7 +147,8 @@ class BadInput(Case):
                                   ("flipped", bytes([*whole[:-40], whole[-40] ^ 2, *whole[-39:]]))):
                 with self.subTest(file=file.name, what=what):
                     file.write_bytes(content)
-                    # Named: refused. Automatic: said, and the run goes on from the one before.
+                    # If named, it is rejected. Automatically, it is reported, and the run resumes from the previous
+                    # checkpoint.
                     self.refuse_training((file.name,), options=("--resume", newest))
                     self.refuse((file.name,), "inspect", newest, ranks=0)
                     file.write_bytes(whole)
@@ -172,7 +173,8 @@ class BadInput(Case):
         self.refuse_training(("--resume none",), options=("--resume", "none"), name="run")
 
     def test_nan_in_parameters(self):
-        # Not reachable through files that pass their checksums, so the run itself makes them: a learning rate that overflows.
+        # No file that passes its checksum can cause this, so the run itself does, with a learning rate that
+        # overflows.
         path = self.config("nan", optimizer__lr=1e30, optimizer__min_lr=0, optimizer__warmup_steps=0, optimizer__clip=0,
                            run__max_skipped=3, optimizer__schedule='"constant"')
         self.refuse(("not finite",), "train", path, *self.overrides)
@@ -187,7 +189,7 @@ class BadInput(Case):
         self.refuse(("blocker",), "tokenize", "--input", path, "--vocab-size", 300, "--out", blocker / "x", ranks=0)
 
     def test_full_output(self):
-        """No room for a checkpoint: the run goes on, says so, keeps the older ones, and fails at its end."""
+        """No space for a checkpoint: the run reports it, continues, keeps the older ones, and fails at its end."""
         output = self.train("full", ranks=0, run__steps=8)
         before = {p: p.read_bytes() for p in output.glob("step_*/*")}
         path = self.config("full", run__steps=16)

@@ -22,7 +22,7 @@ def run(*words, **kwargs):
 
 class Build(unittest.TestCase):
     def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rodimus build "))  # with a blank, as paths may have
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rodimus build "))  # with a blank, which paths may contain
         self.addCleanup(shutil.rmtree, self.folder)
 
     def test_presets_configure(self):

@@ -1,4 +1,4 @@
-"""Evaluation, checkpoints as other programs see them, and the commands that read checkpoints."""
+"""Evaluation, checkpoints as read by other programs, and the commands that read checkpoints."""
 import json
 import math
 import struct
@@ -16,7 +16,7 @@ class Eval(Case):
         for line in metrics(output, "eval")[-3:]:
             result = self.evaluate(2, output / f"step_{line['step']:08d}")
             self.assertEqual(result["tokens"], line["tokens"])
-            # The windows of the shard and its tail.
+            # The windows of the shard and its remainder.
             self.assertEqual(result["tokens"], 699)
             self.assertEqual((result["predictable_tokens"], line["predictable_tokens"]), (699, 699))
             self.assertAlmostEqual(result["perplexity"], line["perplexity"], delta=1e-6 * line["perplexity"])
@@ -24,7 +24,7 @@ class Eval(Case):
             self.assertAlmostEqual(result["bits_per_token"], result["nats_per_token"] / math.log(2), places=9)
 
     def test_scores_in_the_type_that_the_run_computed_in(self):
-        """Whatever this CPU would choose by itself, and so one of the two types here is not that."""
+        """eval uses the run's type: one of the two types here is not what this CPU would choose by default."""
         for compute in ("f32", "bf16"):
             output = self.train(compute, run__compute=f'"{compute}"')
             trained = metrics(output, "eval")[-1]["perplexity"]
@@ -46,11 +46,11 @@ class Eval(Case):
                 self.assertEqual(got["tokens"], want["tokens"])
                 self.assertAlmostEqual(got["nats_per_token"], want["nats_per_token"],
                                        delta=1e-6 * want["nats_per_token"], msg=f"{mode}, {ranks} ranks")
-        # Every token of a document but its first is predicted.
+        # Every token of a document except its first is predicted.
         self.assertEqual(want["tokens"], 700 - 9)
 
     def test_shards_shorter_than_a_window_and_tails(self):
-        """Every token but the first of each shard is scored, in both modes, by any number of ranks."""
+        """Every token except the first of each shard is scored, in both modes, by any number of ranks."""
         output = self.train("run")
         sizes = (5, 1, 40, 2, 32, 33)
         for i, size in enumerate(sizes):
@@ -66,14 +66,14 @@ class Eval(Case):
                           run(0, "eval", "--checkpoint", output, "--data", self.folder / "short", "--mode", mode).stdout)
             limited = self.evaluate(2, output, "--data", self.folder / "short", "--mode", mode, "--limit", 1)
             self.assertEqual((limited["tokens"], limited["predictable_tokens"]), (4, want))
-        # Nothing is known of their text.
+        # Nothing is known about their text.
         for key in ("bytes_from", "bits_per_byte", "words_from", "perplexity_per_word", "bos_token"):
             self.assertIsNone(result[key], key)
         self.assertIn("no EOS is known", result["document_start"])
         one = run(0, "eval", "--checkpoint", output, "--data", self.folder / "short/1", check=False)
         self.assertEqual(one.returncode, 1)
         self.assertIn("nothing to predict", one.stderr)
-        # Training says so before its first step.
+        # Training reports it before its first step.
         path = self.config("none", data__val=f'["{self.folder}/short/1"]')
         refused = run(0, "train", path, *self.overrides, check=False)
         self.assertIn("data.val: there is nothing to predict", refused.stderr)
@@ -121,7 +121,7 @@ class Eval(Case):
         for thing in (output, data, data / "tokenizer.model", path):
             self.assertEqual(run(0, "inspect", thing).returncode, 0)
 
-        # The run folder is all that it takes, wherever it is and wherever one stands.
+        # The run folder is all it takes, wherever it is and whatever the working folder.
         moved = self.folder / "elsewhere" / "run"
         moved.parent.mkdir()
         output.rename(moved)
@@ -154,7 +154,7 @@ class Eval(Case):
         self.assertEqual(bare["tokens"], info["tokens"] - info["documents"])
         self.assertEqual((bare["bytes_from"], bare["words_from"]), ("tokenizer", "estimate"))
 
-        # The prompt as the tokenizer has it, which is the first document of a shard.
+        # The prompt as tokenized, which is the first document of a shard.
         (self.folder / "prompt").mkdir()
         for i in range(2):
             (self.folder / "prompt" / f"{i}.txt").write_text("line 3 of")

@@ -37,8 +37,8 @@ class Gpu(Case):
                 self.assertLess(abs(line[key] / reference[key] - 1), bound, f"{key}, step {line['step']}")
         return max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(lines, others, strict=True))
 
-    # f32: sums in another order, and twelve updates that let the differences grow: the bound of the golden trajectories.
-    # bf16: roundings of 2^-9 fall differently in either program.
+    # f32: sums have another order, and twelve updates amplify the differences: the bound of the golden
+    # trajectories. bf16: roundings of 2^-9 differ between the two programs.
     def test_twelve_steps_equal_those_on_the_cpu(self):
         for block in ("rodimus", "rodimus_plus"):
             for compute, bound in (("f32", 1e-4), ("bf16", 2e-2)):
@@ -58,7 +58,8 @@ class Gpu(Case):
     def test_checkpoints_and_scores_cross_devices(self):
         self.train_on("cuda", "run", checkpoint__keep_last=0)
         path = self.folder / "run.toml"
-        # What the GPU saved at step 4 goes on there and on the CPU; both end where the straight run did.
+        # The GPU's checkpoint of step 4 is resumed there and on the CPU; both end where the uninterrupted run
+        # did.
         for device, bound in (("cuda", 0), ("cpu", 1e-4)):
             output = self.folder / f"resumed_{device}"
             arguments = ("train", path, *self.overrides, "--set", f"run.output={output}", "--set", f'run.device="{device}"',

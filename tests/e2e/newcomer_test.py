@@ -1,4 +1,4 @@
-"""From text to perplexity in three commands, as a new user types them: of one file, of a folder of .jsonl.gz."""
+"""From text to perplexity in three commands, as a new user types them: for one file, and for a folder of .jsonl.gz."""
 import gzip
 import json
 import pathlib
@@ -11,7 +11,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def prose(lines, seed):
-    """Sentences of words that follow each other by rule, so that there is something to learn."""
+    """Sentences whose words follow each other by a rule, so that there is something to learn."""
     rng = random.Random(seed)
     words = "the a small model reads every word of text and learns what follows it while states decay".split()
     return "".join(" ".join(words[(i * 5 + j * 3 + rng.randrange(2)) % len(words)] for j in range(9)) + ".\n"
@@ -22,7 +22,7 @@ class Newcomer(Case):
     def three_commands(self, text, documents):
         data, output = self.folder / "data of mine", self.folder / "run"
         said = run(0, "tokenize", "--input", text, "--vocab-size", 320, "--out", data).stdout
-        # The preset, made quick.
+        # The preset, made fast.
         settings = {"data.train": data / "train", "data.val": data / "val", "data.tokenizer": data / "tokenizer.model",
                     "run.output": output, "run.steps": 40, "run.global_batch": 2, "run.threads": 1, "data.seq_len": 64,
                     "optimizer.warmup_steps": 5, "optimizer.lr": 3e-3}

@@ -1,4 +1,4 @@
-"""A run that was killed and resumed equals a straight run, bit for bit."""
+"""A run that was killed and resumed equals an uninterrupted run, bit for bit."""
 import os
 import pathlib
 import random
@@ -24,12 +24,12 @@ class Resume(Case):
                 self.assertEqual(a[name].tobytes(), b[name].tobytes(), f"{group}/{name}")
 
     def test_random_kills(self):
-        # Gradient accumulation (three micro-batches a step), and 120 steps of 6 over 32 windows: 22 epochs.
+        # Gradient accumulation (three micro-batches per step), and 120 steps of 6 over 32 windows: 22 epochs.
         settings = dict(run__steps=120, run__micro_batch=1, checkpoint__every=2, run__eval_every=7)
         straight = self.train("straight", **settings)
         dice = random.Random(1)
         kills = during_save = rounds = 0
-        while kills < KILLS:  # a fast machine ends a run before all kills are spent: then another one
+        while kills < KILLS:  # a fast machine may finish a run before all kills are done: then start another one
             rounds += 1
             self.assertLess(rounds, 20)
             path = self.config(f"killed{rounds}", **settings)
@@ -38,7 +38,7 @@ class Resume(Case):
                 process = start(2, "train", path, *self.overrides)
                 self.assertTrue(wait_until(lambda: len(pids_of(path)) == 2 or process.poll() is not None))
                 in_save = kills % 2 == 1
-                if in_save:  # as soon as a save has begun, a little into it
+                if in_save:  # shortly after a save has begun
                     wait_until(lambda: any(".tmp" in p.name for p in output.glob("step_*"))
                                or process.poll() is not None, timeout=20, pause=0.0005)
                     time.sleep(dice.uniform(0, 0.02))
@@ -50,7 +50,7 @@ class Resume(Case):
                     os.kill(dice.choice(victims), signal.SIGKILL)
                 end_after_kill(process, path)
                 if process.returncode == 0:
-                    break  # it was done before the kill
+                    break  # the run finished before the kill
                 kills += 1
                 during_save += in_save and saving
             run(2, "train", path, *self.overrides)
@@ -69,7 +69,7 @@ class Resume(Case):
             output = self.folder / name
             process = start(2, "train", path, *self.overrides)
             self.assertTrue(wait_until(lambda: (output / "metrics.jsonl").exists() and len(metrics(output)) >= 4))
-            for pid in pids_of(path):  # as a batch system does; mpirun passes SIGUSR1 on by itself
+            for pid in pids_of(path):  # as a batch system does; mpirun itself forwards SIGUSR1
                 os.kill(pid, number)
             out = end(process)
             self.assertEqual(process.returncode, 0, out)
@@ -89,15 +89,15 @@ class Resume(Case):
                 os.kill(pid, signal.SIGKILL)
             end_after_kill(process, path)
             self.assertNotEqual(process.returncode, 0)
-            self.assertLess(len(metrics(output)), 60, "it was done before the kill")
+            self.assertLess(len(metrics(output)), 60, "the run finished before the kill")
             run(ranks, "train", path, *self.overrides)
-            # Sums of six gradients in another order: f32 rounding, 1e-7, which fifty steps of AdamW amplify.
+            # Sums of six gradients in another order: f32 rounding of 1e-7, amplified by fifty steps of AdamW.
             for (step, loss, *_), (other_step, other, *_) in zip(trajectory(straight), trajectory(output), strict=True):
                 self.assertEqual(step, other_step)
                 self.assertAlmostEqual(loss, other, delta=1e-5 * loss)
 
     def test_a_signal_to_one_rank_when_nothing_can_be_saved(self):
-        """All ranks must take the same way out, whoever got the signal."""
+        """All ranks must exit the same way, whichever got the signal."""
         path = self.config("full", run__steps=100000, checkpoint__every=0)
         output = self.folder / "full"
         process = start(2, "train", path, *self.overrides)
@@ -129,7 +129,7 @@ class Resume(Case):
         self.assertIn("already holds step 16", refused.stderr)
 
     def test_resume_keeps_the_type_it_computed_in(self):
-        same = dict(optimizer__schedule='"constant"')  # whatever the number of steps
+        same = dict(optimizer__schedule='"constant"')  # independent of the number of steps
         straight = self.train("straight", run__steps=8, run__compute='"bf16"', **same)
         self.train("run", run__steps=4, run__compute='"bf16"', **same)
         path = self.config("run", run__steps=8, run__compute='"f32"')
@@ -137,7 +137,7 @@ class Resume(Case):
         self.assertEqual(refused.returncode, 1)
         for word in ('"f32"', "bf16", "--allow-other-compute"):
             self.assertIn(word, refused.stderr)
-        # auto was resolved when the run began, whatever it would be here.
+        # auto was resolved when the run began, whatever it would resolve to here.
         output = self.train("run", run__steps=8, run__compute='"auto"', **same)
         self.assertEqual(trajectory(straight), trajectory(output))
         self.assertIn('compute = "bf16"', (output / "config.toml").read_text())
@@ -170,7 +170,7 @@ class Resume(Case):
         self.assertEqual(trajectory(moments)[0][1:3], trajectory(tuned)[0][1:3])  # same parameters, same data
         self.assertNotEqual(trajectory(moments)[1], trajectory(tuned)[1])
 
-        # The same command resumes, and does not begin again.
+        # The same command resumes and does not start over.
         path = self.config("tuned", run__steps=8)
         (tuned / "step_00000008" / "manifest.json").write_text("x")
         before = trajectory(tuned)
@@ -201,12 +201,12 @@ class Resume(Case):
                              [{"kind": "left_out", "step": 5, "steps": 2, "from_sample": 24, "to_sample": 36}])
             for one, other in zip(metrics(runs[2]), metrics(output), strict=True):
                 self.assertAlmostEqual(one["loss"], other["loss"], delta=1e-5 * one["loss"])
-            # Tokens count what was trained on.
+            # The token count includes only what was trained on.
             self.assertEqual(metrics(output)[-1]["tokens"], metrics(straight)[-1]["tokens"])
-        # The first loss after the gap is that of step 7's data with the parameters of step 4.
+        # The first loss after the gap is for step 7's data with the parameters of step 4.
         self.assertNotEqual(metrics(runs[2])[0]["loss"], metrics(straight)[4]["loss"])
 
-        # The same command resumes and leaves nothing more out; so does a plain one.
+        # The same command resumes and skips nothing more; so does one without the option.
         for again in (options, ()):
             (runs[2] / "step_00000012" / "manifest.json").write_text("x")
             before = trajectory(runs[2])
@@ -256,11 +256,11 @@ class SameBits(Case):
 
     def test_training_learns(self):
         losses = [loss for _, loss, *_ in trajectory(self.train("learn", run__steps=60))]
-        self.assertLess(losses[-1], losses[0] - 0.5)  # log 61 = 4.11 is guessing
+        self.assertLess(losses[-1], losses[0] - 0.5)  # log 61 = 4.11 would be guessing
 
     def test_checkpoint_with_another_layout(self):
-        # Two ranks wrote it when parameters with weight decay came first in the flat buffers; a straight run of that
-        # program is beside it. Another program rounds otherwise.
+        # Written by two ranks when parameters with weight decay came first in the flat buffers; an uninterrupted
+        # run of that program is next to it. Another program rounds differently.
         archive = pathlib.Path(__file__).parents[1] / "golden" / "checkpoints" / "decayed_first.tar.xz"
         with tarfile.open(archive) as files:
             files.extractall(self.folder)

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: running the program, small data written without its help, reading its results."""
+"""Shared by the end-to-end tests: running the program, writing small data independently of it, reading its results."""
 import json
 import os
 import pathlib
@@ -61,7 +61,7 @@ def command(ranks, *arguments):
 
 
 def run(ranks, *arguments, timeout=120, check=True, **kwargs):
-    """Runs to the end. ranks = 0: without a launcher."""
+    """Runs the program to its end. ranks = 0: without a launcher."""
     result = subprocess.run(command(ranks, *arguments), env=environment(), capture_output=True, text=True,
                             timeout=timeout, **kwargs)
     if check and result.returncode != 0:
@@ -75,7 +75,7 @@ def start(ranks, *arguments):
 
 
 def pids_of(output):
-    """Process ids of the ranks that train into `output`: their command line names it, their program is rodimus."""
+    """Process ids of the ranks that train into `output`: rodimus processes whose command line names it."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -110,7 +110,7 @@ def write_shard(prefix, documents, dtype="H"):
 
 
 def tokens(count, seed):
-    """A sequence with structure to learn: each token depends on the last two, with some noise. Linear congruential."""
+    """A sequence with structure to learn (linear congruential): each token depends on the last two, with some noise."""
     state, sequence = seed * 2654435761 % 2**32, [seed % VOCAB, 1]
     while len(sequence) < count:
         state = (1664525 * state + 1013904223) % 2**32
@@ -164,7 +164,7 @@ def metrics(output, kind="train"):
 
 
 def trajectory(output):
-    """What must be the same bit for bit: numbers as JSON prints them, which is exact."""
+    """What must be bitwise the same: numbers as printed in JSON, which is exact."""
     return [(line["step"], line["loss"], line["grad_norm"], line["lr"]) for line in metrics(output)]
 
 
@@ -184,10 +184,11 @@ def wait_until(condition, timeout=60, pause=0.01):
 
 
 def end_after_kill(process, path, timeout=20):
-    """Waits until every rank that trains `path` is gone, which is ours to see to, and then for the launcher.
+    """Waits until every rank that trains `path` is gone, which the program must ensure, and then for the launcher.
 
-    Open MPI 4.1's mpirun can wait for ever by itself, without any rank, when a rank is killed in the milliseconds of
-    MPI_Init (about 1 of 80 kills in the first 0.1 s). Only then, before a rank has printed anything, it is ended from here.
+    Open MPI 4.1's mpirun can wait forever, without any rank, if a rank is killed in the milliseconds of
+    MPI_Init (about 1 of 80 kills in the first 0.1 s). Only in that case, before a rank has printed anything, this
+    function kills it.
     """
     if not wait_until(lambda: not pids_of(path), timeout):
         os.killpg(process.pid, signal.SIGKILL)

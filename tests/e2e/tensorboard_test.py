@@ -1,4 +1,4 @@
-"""Event files as TensorBoard itself reads them, by the code of its server (scripts/setup.sh --test fetches it)."""
+"""Event files as read by TensorBoard's own server code (scripts/setup.sh --test fetches it)."""
 import pathlib
 import shutil
 import sys
@@ -16,7 +16,7 @@ except ImportError as error:
 
 
 def read(folder):
-    """{tag: [(step, value), ...]} in the order in which TensorBoard has them."""
+    """{tag: [(step, value), ...]} in TensorBoard's order."""
     server = EventMultiplexer(tensor_size_guidance={"tensors": 0})
     server.AddRunsFromDirectory(str(folder))
     server.Reload()
@@ -27,7 +27,7 @@ def read(folder):
 
 class TensorBoard(Case):
     def train_six_steps(self):
-        """Checkpoints of steps 4 and 6."""
+        """Checkpoints at steps 4 and 6."""
         self.path = self.config("run", run__steps=6, run__eval_every=2, checkpoint__every=4)
         self.output = self.folder / "run"
         run(0, "train", self.path, *self.overrides)
@@ -55,7 +55,7 @@ class TensorBoard(Case):
                 self.assertEqual(scalars[tag], first[tag])
 
     def test_a_clock_that_went_back_changes_nothing(self):
-        """As when the first part ran on a machine whose clock is a day ahead."""
+        """As if the first part had run on a machine whose clock is a day ahead."""
         self.train_six_steps()
         file, = self.board.iterdir()
         start, seconds, rest = file.name.rsplit(".tfevents.", 1)[0], *file.name.rsplit(".tfevents.", 1)[1].split(".", 1)
@@ -65,7 +65,7 @@ class TensorBoard(Case):
         self.expect_six_steps()
 
     def test_a_run_that_begins_again_replaces_what_there_was(self):
-        """Killed before its first checkpoint, or begun anew in the same folder."""
+        """Killed before its first checkpoint, or restarted from scratch in the same folder."""
         self.train_six_steps()
         for step in self.output.glob("step_*"):
             shutil.rmtree(step)
