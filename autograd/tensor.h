@@ -54,8 +54,8 @@ class Tensor {
  private:
   void* checked_data(DType wanted) const;
 
-  std::shared_ptr<std::byte>
-      storage_;  // points at the first element; shares ownership of the whole block
+  // Points at the first element; shares ownership of the whole block.
+  std::shared_ptr<std::byte> storage_;
   Shape shape_;
   DType dtype_ = DType::f32;
   Device device_ = Device::cpu;

@@ -123,7 +123,7 @@ Manifest parse_manifest(std::string_view text) {
   constexpr size_t kTail = kChecksumKey.size() + kHexDigits + kChecksumEnd.size();
   const std::string_view covered = text.substr(0, text.size() > kTail ? text.size() - kTail : 0);
   if (text.substr(covered.size()) != concat(kChecksumKey, hex64(xxh64(covered)), kChecksumEnd))
-    fail("its own checksum does not fit: the file is damaged or was edited");
+    fail("its own checksum does not match: the file is damaged or was edited");
   return translated("manifest", [&] {
     const Json json = Json::parse(text);
     check_version(json);

@@ -86,7 +86,7 @@ void compare_all(const std::filesystem::path& path, const Metadata& metadata, in
         const float* want = array.data + (piece.flat_begin + at - range.begin);
         if (std::memcmp(block.data(), want, block.size() * sizeof(float)) != 0)
           fail(path.string(), ": ", array.group, "/", piece.tensor->name,
-               " reads back otherwise than it was written: the disk or the memory is faulty");
+               " does not read back as it was written: the disk or the memory is faulty");
       }
     }
   }

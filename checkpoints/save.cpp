@@ -121,14 +121,14 @@ void CheckpointSave::Impl::finish(const std::vector<int64_t>& sums) const {
   write_virtual_file(virtual_file, metadata);
   sync_path(virtual_file);
   manifest.files.push_back({kVirtualFile, sum_of_file(virtual_file)});
-  write_whole(temporary / kManifestFile,
-              format_manifest(manifest));  // this also flushes the folder
+  // This also flushes the folder.
+  write_whole(temporary / kManifestFile, format_manifest(manifest));
 
   const CheckpointReader reader(temporary);
   if (reader.state().step != metadata.state.step ||
       reader.state().state_json != metadata.state.state_json ||
       reader.state().config_toml != metadata.state.config_toml)
-    fail(virtual_file.string(), " reads back otherwise than it was written");
+    fail(virtual_file.string(), " does not read back as it was written");
 
   replace_folder(temporary, run_folder / step_folder_name(metadata.state.step),
                  run_folder / replaced_name(metadata.state.step, metadata.id));

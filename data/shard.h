@@ -28,9 +28,8 @@ class Shard {
                               std::optional<int32_t> document_delimiter);
   void check_structure() const;
 
-  const std::filesystem::path& path() const {
-    return bin_.path();
-  }  // path of the token file, for messages
+  // Path of the token file, for messages.
+  const std::filesystem::path& path() const { return bin_.path(); }
   int64_t tokens() const { return tokens_; }
   int64_t documents() const;
   TokenType token_type() const { return type_; }

@@ -33,7 +33,7 @@ MegatronIndex MegatronIndex::parse_header(std::span<const std::byte> file, uint6
     fail(name, ": ", file.size(), " bytes, an index has at least ", kMegatronHeaderBytes, kAdvice);
   }
   if (std::memcmp(file.data(), kMegatronMagic, sizeof kMegatronMagic) != 0) {
-    fail(name, ": does not start with MMIDIDX, so it is no Megatron index", kAdvice);
+    fail(name, ": does not start with MMIDIDX, so it is not a Megatron index", kAdvice);
   }
   const auto version = load<uint64_t>(file.subspan(9));
   if (version != 1) fail(name, ": index version ", version, ", only version 1 is known", kAdvice);
@@ -122,8 +122,8 @@ LlmcHeader LlmcHeader::parse(std::span<const std::byte> file, const std::string&
     fail(name, ": an llm.c multiple-choice file; only token shards are supported");
   }
   if (magic != kLlmcUint16 && magic != kLlmcUint32) {
-    fail(name, ": no llm.c shard, its first number is ", magic, ", expected ", kLlmcUint16, " or ",
-         kLlmcUint32);
+    fail(name, ": not an llm.c shard: its first number is ", magic, ", expected ", kLlmcUint16,
+         " or ", kLlmcUint32);
   }
   const int32_t known = magic == kLlmcUint16 ? 1 : 7;
   if (version != known) fail(name, ": llm.c version ", version, ", expected ", known, kAdvice);

@@ -190,7 +190,7 @@ struct TextFile::Stream {
     char byte = 0;
     if (used != fed || read_raw(&byte, 1) != 0) {
       fail(file, ": the compressed data ends at byte ", used,
-           ", but the file goes on: it is damaged; fetch it again");
+           ", but the file continues: it is damaged; fetch it again");
     }
   }
 

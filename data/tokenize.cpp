@@ -98,8 +98,8 @@ Tokenizer train_tokenizer(const TokenizeOptions& options) {
   ValidationSplit split(source, options.val_fraction, options.seed);
   Progress progress("tokenizer: reading", source.total_bytes(), options.progress);
   Document document;
-  size_t begin =
-      std::string::npos;  // start of the next line of `document`; npos: read the next document
+  // Start of the next line of `document`; npos: read the next document.
+  size_t begin = std::string::npos;
   uint64_t line_number = 0;
   const auto next_line = [&](std::string& line) {
     do {

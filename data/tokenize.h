@@ -21,8 +21,8 @@ struct TokenizeOptions {
   std::filesystem::path out;        // a folder; created when missing
   std::filesystem::path tokenizer;  // an existing model; empty: train one
   TokenizerTraining training;
-  int64_t training_bytes = int64_t{16}
-                           << 20;  // amount of text to train the tokenizer on, approximately
+  // Amount of text to train the tokenizer on, approximately.
+  int64_t training_bytes = int64_t{16} << 20;
   // Fraction of the documents, chosen by (seed, document index), or the end of the last document if
   // that would leave train or val empty. 0: no val.
   double val_fraction = 0.01;

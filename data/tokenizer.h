@@ -30,8 +30,8 @@ struct TokenizerTraining {
 class WordCache {
  public:
   const std::vector<int32_t>* find(std::string_view word) const;  // null if absent
-  void insert(std::string_view word,
-              std::vector<int32_t> ids);  // does nothing when full or if the word is too long
+  // Does nothing when full or if the word is too long.
+  void insert(std::string_view word, std::vector<int32_t> ids);
 
  private:
   struct Hash {

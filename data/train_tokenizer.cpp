@@ -84,10 +84,11 @@ std::string advice(const TokenizerTraining& options, std::string_view refusal) {
   if (refusal.find("Vocabulary size too high") != std::string_view::npos) {
     const int64_t most = number_after(refusal, "<= ");
     if (most < kLeastVocabulary) {
-      return concat("so little text carries none (", kLeastVocabulary, " are the least): add text");
+      return concat("there is too little text for any (the minimum is ", kLeastVocabulary,
+                    "): add text");
     }
-    return concat("so little text carries ", most,
-                  " at most: lower the vocabulary size (--vocab-size) to that, or add text");
+    return concat("this little text supports at most ", most,
+                  ": lower the vocabulary size (--vocab-size) to that, or add text");
   }
   return "";
 }

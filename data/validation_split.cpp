@@ -80,8 +80,8 @@ void ValidationSplit::cut_last(Document& document, bool& in_val) {
   if (at == std::string::npos) {
     at = wanted;
     while (at < high && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) ++at;
-    if ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80)
-      return;  // the document is a single character
+    // The document is a single character.
+    if ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) return;
     cut.at = "a character";
   }
   cut.train_bytes = at;

@@ -62,8 +62,8 @@ void require_identical(Communicator& communicator, uint64_t hash, const std::str
   differs[static_cast<size_t>(communicator.rank())] = hash != hash_of_rank_0 ? 1 : 0;
   communicator.all_reduce_max(differs);
 
-  constexpr size_t kNamed =
-      8;  // even if a thousand ranks have a stale file, a few names are enough
+  // Even if a thousand ranks have a stale file, a few names are enough.
+  constexpr size_t kNamed = 8;
   std::string ranks;
   size_t count = 0;
   for (size_t rank = 0; rank < differs.size(); ++rank) {

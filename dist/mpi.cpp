@@ -120,7 +120,7 @@ class Mpi final : public Communicator {
   void all_reduce_sum(Cpu& cpu, float* x, int64_t n) override { sum(x, n, cpu.threads); }
 
   void all_reduce_sum(Cuda&, float*, int64_t) override {
-    CHECK(world_size_ == 1, "all_reduce_sum: MPI sums host memory only; GPU memory takes NCCL");
+    CHECK(world_size_ == 1, "all_reduce_sum: MPI sums host memory only; GPU memory needs NCCL");
   }
 
   void all_reduce_sum(std::span<double> x) override {

@@ -184,7 +184,7 @@ class Nccl final : public Communicator {
     const std::string cause = ncclGetLastError(comm_);
     fail("NCCL on rank ", rank(), " of ", world_size(), " (GPU ", device_, "): ", call, ": ",
          ncclGetErrorString(result), cause.empty() ? "" : ": " + cause,
-         "; NCCL_DEBUG=INFO in the environment shows how it came to that, NCCL_SOCKET_IFNAME names "
+         "; NCCL_DEBUG=INFO in the environment shows the details, NCCL_SOCKET_IFNAME selects "
          "the network to use");
   }
 

@@ -7,8 +7,8 @@
 namespace rodimus {
 
 inline constexpr int64_t kFullWindow = 0;
-inline constexpr int64_t kMaxSize =
-    INT32_MAX;  // of one dimension, so that the product of two fits in 64 bits
+// Of one dimension, so that the product of two fits in 64 bits.
+inline constexpr int64_t kMaxSize = INT32_MAX;
 inline constexpr int64_t kMaxLayers = 100000;
 inline constexpr int64_t kMaxConvWidth = 32;  // taps the convolution kernel can hold
 

@@ -108,8 +108,8 @@ double DryStep::useful_flop() const {
 
 double forward_flops_per_token(const ModelConfig& model, int64_t T) {
   const DryStep step = dry_step(model, {Cpu{1}}, DType::f32, {.T = T});
-  return step.useful_flop() / 3 /
-         static_cast<double>(T);  // backward costs twice as much as forward
+  // Backward costs twice as much as forward.
+  return step.useful_flop() / 3 / static_cast<double>(T);
 }
 
 }  // namespace rodimus

@@ -51,10 +51,10 @@ double measure_gemm_gflops(Exec& exec, DType compute) {
   const int64_t size = device == Device::cuda ? 8192 : 1024;
   if (!has_native_bf16(device)) compute = DType::f32;
   Tensor values = Tensor::empty({size, size}, DType::f32, device);
-  on_device(
-      exec, [&](auto& backend) {  // not zeros: with those a GPU draws less power and runs faster
-        random_normal(backend, values.data<float>(), values.numel(), 1, /*seed=*/1, /*stream=*/0);
-      });
+  // Not zeros: with those a GPU draws less power and runs faster.
+  on_device(exec, [&](auto& backend) {
+    random_normal(backend, values.data<float>(), values.numel(), 1, /*seed=*/1, /*stream=*/0);
+  });
   const Tensor a = convert_to(exec, values, compute);
   Tensor c = Tensor::empty({size, size}, compute, device);
   const double seconds = best_seconds([&] {

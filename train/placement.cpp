@@ -75,14 +75,14 @@ Exec place_rank(const std::string& device, int threads, const Communicator& comm
   if (gpus.count > 0) return exec_of(open_gpu(communicator));
   if (device == "auto") return cpu;
   fail("run.device = \"cuda\", but there is no GPU: ", gpus.reason,
-       "; use \"cpu\", or \"auto\" to compute on a GPU where there is one");
+       "; use \"cpu\", or \"auto\" to use a GPU only if there is one");
 }
 
 Place place_ranks(const std::string& device, int threads, Communicator& communicator) {
   Exec exec;
   together(communicator, [&] { exec = place_rank(device, threads, communicator); });
   require_identical(communicator, static_cast<uint64_t>(device_of(exec)),
-                    "the device: some have a GPU and others not; name one with run.device");
+                    "device (some ranks have a GPU and others do not; choose one with run.device)");
   std::unique_ptr<Communicator> nccl;
   on_device(exec, [&]<class Backend>(const Backend& backend) {
     if constexpr (std::is_same_v<Backend, Cuda>) {

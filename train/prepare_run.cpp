@@ -18,9 +18,8 @@ void check_device(const Config& written, const Config& config,
   if (written.run.device != "auto" || config.run.device == "auto") return;
   const Gpus gpus = find_gpus();
   if (config.run.device == "cuda" && gpus.count == 0) {
-    fail("the run has computed on a GPU (", checkpoint.string(),
-         "), and here is none: ", gpus.reason,
-         "; set run.device=cpu to continue on the CPU, where numbers round otherwise");
+    fail("the run used a GPU (", checkpoint.string(), "), and there is none here: ", gpus.reason,
+         "; set run.device=cpu to continue on the CPU, where rounding differs");
   }
   if (config.run.device == "cpu" && gpus.count > 0)
     notes.emplace_back("on the CPU as before; set run.device=cuda to continue on the GPU");

@@ -44,8 +44,8 @@ void refuse(const Change& change) {
 }
 
 void refuse_other_compute(const Change& change) {
-  fail(change.key, " is ", change.now, ", but the run has computed in ", change.before,
-       "; set it to that or to ", kAuto, ", or say --allow-other-compute to continue in ",
+  fail(change.key, " is ", change.now, ", but the run has used ", change.before,
+       "; set it to that or to ", kAuto, ", or give --allow-other-compute to continue in ",
        change.now);
 }
 

@@ -21,7 +21,7 @@ void require_same_tokenizer(const Dataset* data, const char* key, const Tokenize
   if (data->tokenizer_hash() == tokenizer->hash()) return;
   fail(key, ": the shards were written with tokenizer ", data->tokenizer_hash(),
        ", but data.tokenizer = \"", file, "\" is ", tokenizer->hash(),
-       "; name the tokenizer.model that lies beside the shards, or tokenize again");
+       "; name the tokenizer.model next to the shards, or tokenize again");
 }
 
 // The part that does not read the contents of shards.

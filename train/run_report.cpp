@@ -53,7 +53,7 @@ void RunReport::evaluation(int64_t step, const EvalResult& result) {
 
 void RunReport::left_out(const LeftOut& part) {
   if (!leads_) return;
-  note(concat("the data of ", part.steps, " steps is left out: samples ", part.from, " to ",
+  note(concat("the data of ", part.steps, " steps is skipped: samples ", part.from, " to ",
               part.to - 1));
   metrics_->write("left_out", part.step + 1,
                   {{"steps", part.steps},

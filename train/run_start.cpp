@@ -24,15 +24,17 @@ std::optional<int64_t> step_of(const fs::path& path) {
 
 void check_options(const StartOptions& options) {
   const bool named = options.resume != "auto" && options.resume != "none";
-  if (options.resume.empty()) fail("--resume is empty: say auto, none or the path of a checkpoint");
+  if (options.resume.empty())
+    fail("--resume is empty: expected auto, none or the path of a checkpoint");
   if (!options.init_from.empty() && named)
-    fail("--init-from begins a new run, --resume ", options.resume, " goes on with one: name one");
+    fail("--init-from starts a new run, --resume ", options.resume,
+         " continues one: give only one");
   if (options.init_moments && options.init_from.empty())
-    fail("--init-moments needs --init-from: it says what to begin with beside the parameters");
+    fail("--init-moments needs --init-from: it takes the moments from the same checkpoint");
   if (options.skip_steps < 0) fail("--skip-steps ", options.skip_steps, ": must be 0 or more");
   if (options.skip_steps > 0 && !step_of(options.resume)) {
-    fail("--skip-steps needs --resume PATH, the folder step_... before the data to leave out: ",
-         "with --resume ", options.resume, " each restart would leave out more");
+    fail("--skip-steps needs --resume PATH, the folder step_... before the data to skip: ",
+         "with --resume ", options.resume, " each restart would skip more");
   }
 }
 
@@ -40,7 +42,7 @@ void check_options(const StartOptions& options) {
 fs::path sound_checkpoint(const fs::path& path, const Note& note) {
   std::vector<std::string> problems;
   const fs::path found = find_checkpoint(path, &problems);
-  for (const std::string& problem : problems) note("damaged checkpoint passed over: " + problem);
+  for (const std::string& problem : problems) note("skipping a damaged checkpoint: " + problem);
   if (found == path) CheckpointReader(found).verify();  // else it was chosen because it is intact
   return found;
 }
@@ -58,7 +60,7 @@ RunStart resume_newest(const fs::path& output, const StartOptions& options, cons
        state.init_from.empty()
            ? "parameters of its own"
            : concat(state.init_from, state.init_moments ? " and its" : ", without", " moments"),
-       "; choose another run.output, or leave --init-from out to resume that run");
+       "; choose another run.output, or omit --init-from to resume that run");
 }
 
 // The newest intact checkpoint in `output` whose run skipped the data of `steps` steps at `step`.
@@ -75,7 +77,7 @@ RunStart resume_named(const fs::path& output, const std::vector<fs::path>& prese
   // Checked first, because the named checkpoint may have been pruned or saved again since.
   if (options.skip_steps > 0 && !present.empty()) {
     if (const auto newest = left_out_before(output, *step_of(options.resume), options.skip_steps)) {
-      note(concat("the data of ", options.skip_steps, " steps was left out before: resuming ",
+      note(concat("the data of ", options.skip_steps, " steps has already been skipped: resuming ",
                   newest->native()));
       return {RunStart::From::resume, *newest};
     }

@@ -148,7 +148,7 @@ void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& b
   for (const OptimizerState& part : optimizer.state()) {
     if (std::find(groups.begin(), groups.end(), part.name) == groups.end()) {
       fail(checkpoint.folder().string(), " has no ", part.name,
-           ": it was written with another optimizer; set optimizer.name back, or begin a new run "
+           ": it was written with another optimizer; set optimizer.name back, or start a new run "
            "with --init-from");
     }
     read_array(exec, checkpoint, part.name, layout, part.owned, part.tensor);

@@ -24,8 +24,8 @@ struct RunState {
   int64_t step = 0;     // optimizer steps done
   uint64_t sample = 0;  // global index of the next sample: the loader's whole state
   int64_t updates = 0;  // steps that changed the parameters: AdamW's t
-  int64_t skipped = 0,
-          skipped_in_a_row = 0;  // steps that did not, because loss or gradient was not finite
+  // Steps that did not, because loss or gradient was not finite.
+  int64_t skipped = 0, skipped_in_a_row = 0;
   int64_t evaluated_step = -1;
   std::string data;       // fingerprint of data.train
   std::string init_from;  // --init-from when the run began, "" = none

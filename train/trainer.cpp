@@ -165,8 +165,8 @@ void Trainer::open_output(int64_t resumed, std::unique_ptr<RunLock> lock) {
   if (data_.tokenizer) {
     write_whole(folder / kRunTokenizer, data_.tokenizer->model());
   } else {
-    std::filesystem::remove(folder / kRunTokenizer,
-                            error);  // left by an earlier run in this folder
+    // Left by an earlier run in this folder.
+    std::filesystem::remove(folder / kRunTokenizer, error);
   }
 }
 
@@ -185,7 +185,7 @@ void Trainer::begin_with(const std::filesystem::path& folder, const StartOptions
   state_.data = data_.fingerprint;
   state_.init_from = named_for_init(options.init_from);
   state_.init_moments = moments;
-  note(concat("a new run that begins with the parameters ", moments ? "and moments " : "", "of ",
+  note(concat("a new run that starts with the parameters ", moments ? "and moments " : "", "of ",
               folder.string(), " (step ", checkpoint.state().step, ")"));
 }
 
@@ -200,18 +200,18 @@ void Trainer::resume_from(const std::filesystem::path& folder, bool other_data) 
     if (!other_data) {
       fail(
           "data.train is not what the checkpoint was trained on: the order of samples would "
-          "change. Name the same shards in the same order, say --allow-other-data to go on with ",
-          "these from sample ", state_.sample, " of their order, or begin a new run on them with ",
-          "--init-from");
+          "change. Name the same shards in the same order, give --allow-other-data to continue ",
+          "with these from sample ", state_.sample,
+          " of their order, or start a new run on them with --init-from");
     }
-    note("data.train has changed: from here on the order of samples is another one");
+    note("data.train has changed: from here on samples come in a different order");
   }
   const RateChange rate = rate_change(config_of(checkpoint), config_, state_.step);
   note(concat("resumed from ", folder.string(), ", step ", state_.step, ", sample ", state_.sample,
               rate.line.empty() ? "" : ", " + rate.line));
   if (rate.jump) {
-    note("warning: the learning rate jumps by more than 10 %, since its schedule has changed; " +
-         std::string("optimizer.schedule = \"wsd\" is made for runs that grow"));
+    note("warning: the learning rate jumps by more than 10 %, because its schedule has changed; " +
+         std::string("optimizer.schedule = \"wsd\" is meant for runs that may be extended"));
   }
 }
 
@@ -333,7 +333,7 @@ void Trainer::save(bool last) {
     // A full disk must not end a run that could continue and save later; at the end of the run
     // there is no later save.
     if (last) throw SharedError("the last checkpoint could not be saved: " + problem);
-    note(concat("checkpoint at step ", state_.step, " not saved, the run goes on: ", problem));
+    note(concat("checkpoint at step ", state_.step, " not saved, the run continues: ", problem));
     return;
   }
   saved_step_ = state_.step;

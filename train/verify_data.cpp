@@ -55,8 +55,8 @@ class Verification {
 
   const VerifyOptions& options_;
   Communicator& communicator_;
-  int workers_ = 0,
-      worker_ = 0;          // ranks that see the same files; this one's index
+  // Ranks that see the same files; this one's index.
+  int workers_ = 0, worker_ = 0;
   bool as_rank_0_ = false;  // rank 0 sees the same files
   struct Task {
     FileCheck check;
@@ -159,7 +159,7 @@ void Verification::run() {
   communicator_.all_reduce_sum(std::span<double>(total));
   if (total[1] == 0) {
     if (leads() && !known_.empty())
-      fmt::print(stderr, "{} files of shards were verified before ({}), not read again\n",
+      fmt::print(stderr, "{} shard files were verified earlier ({}) and are not read again\n",
                  known_.size(), options_.memory.native());
     return;
   }
@@ -171,7 +171,7 @@ void Verification::run() {
     remember();
     throw;
   }
-  progress.finish(fmt::format("verified {} files of shards, {:.1f} MB in {:.1f} s{}", total[1],
+  progress.finish(fmt::format("verified {} shard files, {:.1f} MB in {:.1f} s{}", total[1],
                               total[0] * 1e-6, seconds_since(begin),
                               known_.empty() ? "" : fmt::format("; {} before", known_.size())));
   remember();
@@ -196,7 +196,8 @@ void Verification::read_all(Progress& progress) {
     if (sums[1] == 0) return;
     if (sums[2] > 0) {
       throw StoppedBySignal(
-          "stopped by a signal while the shards were verified; rerun the command to go on there");
+          "stopped by a signal while the shards were verified; rerun the command to continue from "
+          "there");
     }
     if (round % kRoundsPerWrite == 0) remember();
   }

@@ -72,8 +72,8 @@ class PerThread {
   T* mine() const { return storage_.data() + (threads_ == 1 ? 0 : omp_get_thread_num() * stride_); }
 
  private:
-  static constexpr int64_t kLine =
-      128 / sizeof(T);  // two cache lines, because they are fetched in pairs
+  // Two cache lines, because they are fetched in pairs.
+  static constexpr int64_t kLine = 128 / sizeof(T);
   int64_t threads_, stride_;
   memory::Scratch<T> storage_;
 };

@@ -184,8 +184,8 @@ inline Vec sqrt(Vec x) {
 }
 
 inline constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
-inline constexpr float kRound =
-    12582912.0f;  // adding 1.5 * 2^23 puts the nearest integer into the low bits
+// Adding 1.5 * 2^23 puts the nearest integer into the low bits.
+inline constexpr float kRound = 12582912.0f;
 
 // e^x = 2^n power; `shifted` is n + kRound. |x| at most 104.
 //   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r (1 + r q(r)), q interpolated at Chebyshev nodes

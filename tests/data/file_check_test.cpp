@@ -130,8 +130,8 @@ TEST(VerifiedFiles, DamageIsForgetting) {
     std::string bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
     const VerifiedFiles got = parse_verified(bad);
-    EXPECT_TRUE(got.empty() || got == whole)
-        << bit;  // white space may change into other white space
+    // White space may change into other white space.
+    EXPECT_TRUE(got.empty() || got == whole) << bit;
   }
   for (const char* text : {"[]", "{}", "null", "7", "{\"format\":\"rodimus verified files\"}"})
     EXPECT_TRUE(parse_verified(text).empty()) << text;

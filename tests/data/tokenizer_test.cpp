@@ -272,7 +272,7 @@ TEST(Tokenizer, MistakesAreErrors) {
   // Advice by cause; SentencePiece's own message, with file and line, comes last.
   const std::string small = testing::error_of([] { train({.vocab_size = 50000}); });
   EXPECT_LT(small.find("lower the vocabulary size"), small.find("trainer_interface.cc")) << small;
-  expect_error([] { train({.vocab_size = 50000}); }, {"50000", "at most: lower", "or add text"});
+  expect_error([] { train({.vocab_size = 50000}); }, {"50000", "supports at most", "or add text"});
   expect_error(
       [] {
         bool more = true;
@@ -281,7 +281,7 @@ TEST(Tokenizer, MistakesAreErrors) {
           return std::exchange(more, false);
         });
       },
-      {"300 are the least", "add text"});
+      {"the minimum is 300", "add text"});
   const auto many_characters = [] {
     const auto text = script(0x4e00, "", 0);
     size_t i = 0;

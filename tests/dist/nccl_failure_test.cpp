@@ -29,8 +29,8 @@ TEST_P(NcclTest, SaysWhatFailedWhereAndWhatToDo) {
   EXPECT_EQ(got, concat("NCCL on rank ", world().rank(), " of ", world().world_size(), " (GPU ",
                         gpu.device,
                         "): ncclAllReduce: unhandled system error: no route to 10.0.0.7; "
-                        "NCCL_DEBUG=INFO in the environment shows how it came to that, "
-                        "NCCL_SOCKET_IFNAME names the network to use"));
+                        "NCCL_DEBUG=INFO in the environment shows the details, "
+                        "NCCL_SOCKET_IFNAME selects the network to use"));
 }
 
 // Another rank exits; this one waits for a sum that never ends and learns of it from NCCL,

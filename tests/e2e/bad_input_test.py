@@ -159,7 +159,7 @@ class BadInput(Case):
         damaged = next(newest.glob("rank_*.h5"))
         damaged.write_bytes(damaged.read_bytes()[:100])
         result = run(2, "train", self.config("run", checkpoint__keep_last=0), *self.overrides)
-        self.assertIn("passed over", result.stdout + result.stderr)
+        self.assertIn("skipping a damaged checkpoint", result.stdout + result.stderr)
         self.assertIn("step_00000016", result.stdout + result.stderr)
         for folder in output.glob("step_*"):
             next(folder.glob("rank_*.h5")).write_bytes(b"")
@@ -196,7 +196,7 @@ class BadInput(Case):
         no_room = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
         result = self.refuse(("checkpoint", "could not be saved"), "train", path, *self.overrides, ranks=0,
                              preexec_fn=no_room)
-        self.assertIn("not saved, the run goes on", result.stdout + result.stderr)
+        self.assertIn("not saved, the run continues", result.stdout + result.stderr)
         self.assertEqual(before, {p: p.read_bytes() for p in output.glob("step_*/*")})
         run(0, "train", path, *self.overrides)
         self.assertTrue((output / "step_00000016").is_dir())

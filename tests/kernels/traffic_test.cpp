@@ -111,8 +111,8 @@ TYPED_TEST(Traffic, DdtsGates) {
     return q;
   });
   const uint64_t array = n * sizeof(T), decays = n * sizeof(float);
-  const uint64_t biases =
-      dims.rows * 2 * dims.m * sizeof(float);  // read by every row, from a cache
+  // Read by every row, from a cache.
+  const uint64_t biases = dims.rows * 2 * dims.m * sizeof(float);
   EXPECT_EQ(forward.load_bytes, 4 * array + biases);
   EXPECT_EQ(forward.store_bytes, 2 * array + decays);
   const auto backward = count("backward_kernel", [&] {

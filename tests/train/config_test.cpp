@@ -217,7 +217,7 @@ TEST(Config, KeysOutsideSectionsAndMissingSizes) {
     const std::string error = error_of([&] { parse_config(text, "c.toml", {}); });
     EXPECT_NE(error.find(part), std::string::npos) << error;
   };
-  says("lr = 1", "c.toml:1: lr stands outside a section; write it below [optimizer]");
+  says("lr = 1", "c.toml:1: lr is outside a section; put it below [optimizer]");
   says("foo = 1", "unknown key foo outside a section");
   says("model = 1", "model is the integer 1, expected a section [model]");
   says("", "model.d_model is missing");
@@ -366,7 +366,7 @@ TEST(Resolve, KeepsWhatIsWritten) {
 TEST(Resolve, NeedsAVocabulary) {
   EXPECT_EQ(
       error_of([&] { resolve(parse(""), {}); }),
-      "model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
+      "model.vocab_size is not set and neither data.tokenizer nor the shards give it: set it");
 }
 
 TEST(Nearest, CountsEdits) {

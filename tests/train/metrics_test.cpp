@@ -81,8 +81,8 @@ TEST_F(Metrics, AResumedRunLeavesTheFileOfAStraightRun) {
     MetricsWriter writer(file_, -1, -1);  // fresh: earlier content is removed
     for (int64_t s = 1; s <= 7; ++s) writer.step(report(s));
   }
-  std::ofstream(file_, std::ios::app)
-      << "{\"kind\":\"train\",\"step\":2,\"lo";  // truncated by a crash
+  // Truncated by a crash.
+  std::ofstream(file_, std::ios::app) << "{\"kind\":\"train\",\"step\":2,\"lo";
   {
     MetricsWriter writer(file_, 4, 4);  // the last checkpoint was at step 4
     for (int64_t s = 5; s <= 10; ++s) writer.step(report(s));

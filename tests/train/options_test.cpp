@@ -199,7 +199,7 @@ TEST(ConfigKeys, ASeedBeyondTomlIsSaid) {
   EXPECT_EQ(error_of(model, {"run.seed=9223372036854775807"}), "");
   EXPECT_EQ(error_of(model, {"run.seed=18446744073709551615"}),
             "--set run.seed=18446744073709551615: run.seed = 18446744073709551615, expected an "
-            "integer in [0, 2^63 - 1] (TOML integers have 64 bits with sign)");
+            "integer in [0, 2^63 - 1] (TOML integers are signed 64-bit)");
   const std::string in_file = error_of(model + "[run]\nseed = 18446744073709551615\n", {});
   EXPECT_NE(in_file.find("c.toml:6"), std::string::npos) << in_file;
   EXPECT_NE(in_file.find("18446744073709551615"), std::string::npos) << in_file;

@@ -46,8 +46,8 @@ class ResumeTest : public ::testing::Test {
     for (OptimizerState& part : optimizer_->state())
       arrays.push_back({part.name, part.tensor.data<float>()});
     TrainState stored = stored_form(run, resolve(config_, {}), "");
-    stored.config_toml =
-        to_toml(config_);  // including what an earlier version would have left open
+    // Including what an earlier version would have left open.
+    stored.config_toml = to_toml(config_);
     return save_checkpoint(folder_, stored, layout_of(buffers), {0, buffers.values.numel()}, arrays,
                            *single);
   }

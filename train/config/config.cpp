@@ -60,7 +60,7 @@ struct Assign {
   [[noreturn]] void wrong_type() const {
     if (const auto* text = node.as_string(); text && beyond_64_bits(text->get())) {
       fail(where, ": ", field.key(), " = ", shortened(text->get()), ", expected ", field.expected(),
-           " (TOML integers have 64 bits with sign)");
+           " (TOML integers are signed 64-bit)");
     }
     fail(where, ": ", field.key(), " is ", found(node), ", expected ", field.expected());
   }
@@ -167,7 +167,7 @@ struct Assign {
   }
   for (const ConfigField& field : fields) {
     if (field.name == name) {
-      fail(where, ": ", name, " stands outside a section; write it below [", field.section, "]");
+      fail(where, ": ", name, " is outside a section; put it below [", field.section, "]");
     }
   }
   fail(where, ": unknown key ", name, " outside a section; sections are ",

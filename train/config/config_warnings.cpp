@@ -60,8 +60,8 @@ std::vector<std::string> config_warnings(const ResolvedConfig& config, const Dat
       window > config.data.seq_len) {
     lines.push_back(concat("model.window = ", window,
                            " is more than data.seq_len = ", config.data.seq_len,
-                           ": training never sees keys that far away; \"full\" says the same "
-                           "where that is meant"));
+                           ": training never sees keys that far away; if that is "
+                           "intended, \"full\" means the same"));
   }
   if (train && val) {
     const std::string shared = shared_shards(*train, *val);
@@ -75,12 +75,12 @@ std::vector<std::string> config_warnings(const ResolvedConfig& config, const Dat
   if (checkpoint.keep_every > 0 && checkpoint.every > 0 && checkpoint.keep_last > 0 &&
       checkpoint.keep_every % checkpoint.every != 0) {
     lines.push_back(concat("checkpoint.keep_every = ", checkpoint.keep_every,
-                           " is no multiple of checkpoint.every = ", checkpoint.every,
-                           ": only checkpoints at multiples of both stay"));
+                           " is not a multiple of checkpoint.every = ", checkpoint.every,
+                           ": only checkpoints at multiples of both are kept"));
   }
   if (optimizer.decay_steps > 0 && optimizer.schedule != "wsd") {
     lines.push_back(concat("optimizer.decay_steps = ", optimizer.decay_steps,
-                           " counts for schedule \"wsd\" only, not for \"", optimizer.schedule,
+                           " applies only to schedule \"wsd\", not to \"", optimizer.schedule,
                            "\""));
   }
   if (train && config.data.reset_documents &&

@@ -42,7 +42,7 @@ int64_t resolve_micro_batch(const RunConfig& run, int64_t ranks) {
 
 int64_t resolve_vocabulary(int64_t written, int64_t found) {
   if (written == 0 && found == 0)
-    fail("model.vocab_size is not set and neither data.tokenizer nor the shards tell it: set it");
+    fail("model.vocab_size is not set and neither data.tokenizer nor the shards give it: set it");
   return written > 0 ? written : found;
 }
 

@@ -13,7 +13,7 @@ namespace rodimus {
 struct DocumentStart {
   int32_t token = -1;         // placed before a document; -1: none
   bool may_be_there = false;  // not added to a document that already begins with it (llm.c shards)
-  std::string text = "nothing stands before it";  // for people: "after EOS (token 2)"
+  std::string text = "nothing precedes it";  // for people: "after EOS (token 2)"
 
   bool put_before(std::span<const int32_t> document) const {
     return token >= 0 && !(may_be_there && !document.empty() && document.front() == token);

@@ -145,7 +145,7 @@ std::string describe_scored(const EvalResult& result) {
 
 std::string describe_text_figures(const EvalResult& result) {
   const auto note = [](CountFrom from) {
-    return from == CountFrom::estimate ? " (estimated: a part of the text, in proportion)" : "";
+    return from == CountFrom::estimate ? " (estimated in proportion to the scored tokens)" : "";
   };
   return fmt::format(
       "bits/byte {}{}, perplexity per word {}{}",

@@ -18,12 +18,12 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
   const auto folder = newest_sound_checkpoint(path, &found);
   if (!folder && !found.empty()) {
     fail(path.native(), ": none of its ", found.size(),
-         " checkpoints is sound; the newest: ", found.front());
+         " checkpoints is intact; the newest: ", found.front());
   }
   if (problems) *problems = std::move(found);
   if (folder) return *folder;
   fail("no checkpoint at ", path.native(),
-       ": expected a folder step_... or a run folder that holds some");
+       ": expected a folder step_... or a run folder with checkpoints");
 }
 
 fs::path run_folder_of(const fs::path& step_folder) {
@@ -58,11 +58,10 @@ LoadedModel load_model(const fs::path& path, Exec& exec, const std::string& comp
   loaded.compute = resolve_compute(compute == "run" ? trained : compute, device);
   if (compute == "run" && trained == "auto") {
     loaded.compute_note =
-        concat("the checkpoint does not say in which type it was trained: computing in ",
-               describe_compute("auto", device), "; --compute names another");
+        concat("the checkpoint does not record the type it was trained in: computing in ",
+               describe_compute("auto", device), "; choose another with --compute");
   } else if (loaded.compute == DType::bf16 && !has_native_bf16(device)) {
-    loaded.compute_note =
-        "bf16 on a CPU that does not multiply it: products of bf16 numbers are computed in f32";
+    loaded.compute_note = "bf16 on a CPU without AVX512_BF16: bf16 products are computed in f32";
   } else if (trained != "auto" && trained != name_of(loaded.compute)) {
     loaded.compute_note = concat("computing in ", name_of(loaded.compute),
                                  ", though the run was trained in ", trained);

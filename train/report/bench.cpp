@@ -142,7 +142,7 @@ Bench bench(const Config& written, const BenchOptions& options, Communicator& co
   together(communicator, [&] {
     if (written.model.vocab_size == 0)
       fail(
-          "bench: model.vocab_size is not set, and there is no data to tell it: add --set "
+          "bench: model.vocab_size is not set, and there is no data to take it from: add --set "
           "model.vocab_size=N");
     resolved = resolve(written, circumstances_of(place));
   });

@@ -270,7 +270,7 @@ Inspection inspect(const fs::path& path) {
     } else if (extension == ".bin" || extension == ".idx" || !fs::exists(path)) {
       inspect_shards(path, {path}, result);
     } else {
-      fail(path.native(), " is of no known kind: expected a configuration (.toml), a tokenizer ",
+      fail(path.native(), " is of an unknown kind: expected a configuration (.toml), a tokenizer ",
            "(.model), a shard (.bin, .idx) or a folder");
     }
     return result;
