@@ -8,13 +8,13 @@ usage() {
   cat <<'TEXT'
 usage: scripts/avx512_check.sh [--seconds N] [TEST]...
 
-  --seconds N   give up after so long (default: 5400)
+  --seconds N   time limit (default: 5400)
   TEST          such as kernels/ddts_test; default: every test of kernels/ for the CPU, the golden models, train/generate_test,
                 and train_and_eval: the program trains and scores in bf16 and f32
 
 Needs root and Debian's debootstrap, which it installs: Bochs 3 and the kernel come from Debian 13 and are unpacked,
-not installed, in build-avx512/ (1 GB). All tests take about half an hour, because the emulator executes some 50 million
-instructions a second.
+not installed, in build-avx512/ (1 GB). All tests take about half an hour, because the emulator executes about 50 million
+instructions per second.
 
 Example: scripts/avx512_check.sh kernels/simd_test kernels/gemm_test
 TEXT

@@ -7,7 +7,7 @@ usage() {
   cat <<'TEXT'
 usage: scripts/build.sh [--preset NAME] [--type TYPE] [--dir DIR] [--target NAME]... [-DNAME=VALUE]...
 
-  --preset NAME   of CMakePresets.json: release (default), debug, asan, cuda or ci. What follows overrides it
+  --preset NAME   of CMakePresets.json: release (default), debug, asan, cuda or ci. Later options override it
   --type TYPE     RelWithDebInfo, Release or Debug
   --dir DIR       build folder, relative to the project (default: build)
   --target NAME   build only this target, for example rodimus

@@ -10,9 +10,9 @@ usage() {
 usage: scripts/setup.sh [--dev] [--test] [--cuda]
 
   --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format, Google Benchmark, shellcheck
-  --test  also TensorBoard, which one test reads event files with: 6 MB from PyPI, unpacked into .tensorboard/ of this
+  --test  also TensorBoard, with which one test reads event files: 6 MB from PyPI, unpacked into .tensorboard/ in this
           folder. Needs pip, no root
-  --cuda  also a CUDA toolkit, where there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ of
+  --cuda  also a CUDA toolkit, if there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ in
           this folder (1.1 GB). Needs pip, no root, no GPU
 
 Example: sudo scripts/setup.sh

@@ -65,7 +65,7 @@ PreparedRun prepare_run(const Config& written, const StartOptions& options,
       notes.push_back(std::move(line));
   });
   require_identical(communicator, xxh64(resolved->run.compute),
-                    "type that run.compute = \"auto\" stands for: name one, f32 or bf16");
+                    "type for run.compute = \"auto\": choose f32 or bf16");
   std::string place_text = concat(describe_device(config.run.device, place.exec), ", ",
                                   describe_compute(config.run.compute, resolved->device));
   return {std::move(start),     std::move(lock),    std::move(place), std::move(place_text),

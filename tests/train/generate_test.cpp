@@ -227,7 +227,7 @@ TEST_F(LoadModel, ComputesInTheTypeOfTheRun) {
   save(*model, 12, config("auto"));  // as stored by version 0.1
   const LoadedModel unknown = load_model(folder_, ctx.exec, "run", nullptr);
   EXPECT_EQ(unknown.compute, has_native_bf16(Device::cpu) ? DType::bf16 : DType::f32);
-  EXPECT_NE(unknown.compute_note.find("does not say"), std::string::npos);
+  EXPECT_NE(unknown.compute_note.find("does not record"), std::string::npos);
 }
 
 TEST_F(LoadModel, TakesTheNewestSoundOneAndInspectSaysWhy) {

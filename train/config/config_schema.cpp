@@ -62,7 +62,7 @@ std::string if_read(const ModelConfig& c, std::string_view key, const T& value) 
 
 void add_model(Section s, ModelConfig& c) {
   s.text("block", &c.block, block_names(),
-         "Rodimus: DDTS mixer alone. Rodimus+: the mixer, then sliding-window shared-key "
+         "Rodimus: only the DDTS mixer. Rodimus+: the mixer, then sliding-window shared-key "
          "attention and an FFN in a two-hop residual.");
   s.number("vocab_size", &c.vocab_size, count_from(0), "0 = from the tokenizer or the shards");
   s.number("d_model", &c.d_model, count_from(1), "d, width of the residual stream; required");
@@ -83,7 +83,7 @@ void add_model(Section s, ModelConfig& c) {
   s.number("n_heads_v", &c.n_heads_v, count_from(0), "value heads; 0 = n_heads").meaning =
       [](const ModelConfig& m) { return if_read(m, "n_heads_v", m.heads_v()); };
   s.other("window", WindowTarget{&c.window},
-          "keys that a query sees, itself included; \"full\" = all")
+          "keys that a query sees, its own included; \"full\" = all")
       .meaning = [](const ModelConfig& m) { return if_read(m, "window", m.window); };
   s.number("ffn_ratio", &c.ffn_ratio, {.low = 0, .high = 64, .low_open = true},
            "f = ffn_ratio * d, rounded up to a multiple of 8")
@@ -105,17 +105,16 @@ void add_data(Section s, DataConfig& c) {
   s.other("reset_documents", &c.reset_documents,
           "state, convolution and attention do not cross document borders");
   s.number("document_delimiter", &c.document_delimiter, count_from(-1),
-           "llm.c shards know no documents: the token that begins one; -1 = none");
+           "llm.c shards do not mark documents: the token that begins one; -1 = none");
   s.other("shuffle", &c.shuffle, "false = in file order").at_resume = AtResume::refused;
   s.other("verify", &c.verify,
-          "read the shards at start and check their checksums; run.output/verified.json remembers "
-          "what was sound: delete it to read all again")
+          "read the shards at start and check their checksums; run.output/verified.json records "
+          "what was intact: delete it to read everything again")
       .at_resume = AtResume::silent;
 }
 
 void add_optimizer(Section s, OptimizerConfig& c) {
-  s.text("name", &c.name, optimizer_names(), "the rule of the update").at_resume =
-      AtResume::refused;
+  s.text("name", &c.name, optimizer_names(), "update rule").at_resume = AtResume::refused;
   s.number("lr", &c.lr, above(0), "peak learning rate");
   s.number("min_lr", &c.min_lr, at_least(0),
            "learning rate at the end of the decay; unless given, a tenth of lr");
@@ -125,11 +124,11 @@ void add_optimizer(Section s, OptimizerConfig& c) {
   s.number("eps", &c.eps, above(0), "AdamW: added to the root of the second moment");
   s.number("weight_decay", &c.weight_decay, at_least(0),
            "not applied to biases, norms, residual_weight and an untied embedding");
-  s.number("clip", &c.clip, at_least(0), "largest global gradient norm; 0 = no clipping");
-  s.text("schedule", &c.schedule, {"cosine", "wsd", "constant"},
-         "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr: choose "
-         "it for "
-         "runs that may grow, since a cosine depends on run.steps from its first step");
+  s.number("clip", &c.clip, at_least(0), "maximum global gradient norm; 0 = no clipping");
+  s.text(
+      "schedule", &c.schedule, {"cosine", "wsd", "constant"},
+      "after the warm-up: cosine to min_lr; wsd = stable, then 1 - sqrt decay to min_lr: choose it "
+      "for runs that may be extended, because a cosine depends on run.steps from its first step");
   s.number("warmup_steps", &c.warmup_steps, count_from(0), "linear warm-up from 0 to lr");
   s.number("decay_steps", &c.decay_steps, count_from(0),
            "wsd: length of the final decay; 0 = a tenth of the steps");
@@ -147,16 +146,17 @@ void add_run(Section s, RunConfig& c) {
   s.number("seed", &c.seed, between(0, kMostInteger), "of initialisation and data order")
       .at_resume = AtResume::refused;
   s.text("compute", &c.compute, {"auto", "f32", "bf16"},
-         "type of matrix products; auto = bf16 where the device multiplies it in hardware, "
+         "type of matrix products; auto = bf16 on devices with native bf16 products, "
          "resolved when a run begins and kept when it resumes")
       .at_resume = AtResume::other_compute;
   s.text("device", &c.device, {"auto", "cpu", "cuda"},
-         "where the model runs; auto = a GPU per rank where the machine has them, resolved when a "
+         "where the model runs; auto = one GPU per rank if the machine has GPUs, resolved when a "
          "run "
          "begins and kept when it resumes")
       .at_resume = AtResume::rounded;
   s.number("threads", &c.threads, between(0, 4096),
-           "per rank; 0 = cores, or the CPU quota of the container if less, / ranks on this node")
+           "per rank; 0 = the cores of this node, or the CPU quota of the container if smaller, "
+           "divided by its ranks")
       .at_resume = AtResume::silent;
   s.other("recompute", &c.recompute, "recompute the activations of each block in backward")
       .at_resume = AtResume::silent;
@@ -178,9 +178,10 @@ void add_run(Section s, RunConfig& c) {
 void add_checkpoint(Section s, CheckpointConfig& c) {
   s.number("every", &c.every, count_from(0),
            "steps between checkpoints; 0 = only at the end and on signals");
-  s.number("keep_last", &c.keep_last, count_from(0), "newest checkpoints that stay; 0 = all");
+  s.number("keep_last", &c.keep_last, count_from(0),
+           "number of newest checkpoints to keep; 0 = all");
   s.number("keep_every", &c.keep_every, count_from(0),
-           "checkpoints at multiples of this stay too; 0 = none");
+           "checkpoints at multiples of this are kept too; 0 = none");
 }
 
 }  // namespace
