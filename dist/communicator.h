@@ -1,5 +1,5 @@
-// How ranks talk. The one virtual interface of the project: which communicator runs is known only
-// at run time, and a call costs microseconds anyway.
+// How ranks communicate. A virtual interface, because the communicator is chosen at run time, and a
+// call costs microseconds anyway.
 #pragma once
 
 #include <cstddef>

@@ -60,9 +60,9 @@ struct Pool {
     if (block == nullptr) {
       stats.in_use -= static_cast<int64_t>(bytes);
       fail("out of memory: asked for ", bytes, " bytes with ", stats.in_use,
-           " in use; use a machine with more memory, or less of it: in training a smaller "
-           "run.micro_batch or run.recompute = true, else a shorter text or fewer sequences at "
-           "once");
+           " in use; use a machine with more memory, or reduce its use: in training by a smaller "
+           "run.micro_batch or run.recompute = true, otherwise by a shorter text or fewer "
+           "sequences at once");
     }
     stats.reserved += static_cast<int64_t>(bytes);
     ++stats.system_calls;
