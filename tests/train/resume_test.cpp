@@ -335,7 +335,7 @@ TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
   options = {};
   options.resume = path;
   options.init_from = path;
-  EXPECT_NE(error(options).find("name one"), std::string::npos);
+  EXPECT_NE(error(options).find("give only one"), std::string::npos);
   options = {};
   options.init_moments = true;
   EXPECT_NE(error(options).find("needs --init-from"), std::string::npos);
