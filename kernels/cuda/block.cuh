@@ -45,11 +45,16 @@ inline int threads_for(int64_t packs, int most) {
   return static_cast<int>(warps < 1 ? kWarp : warps * kWarp > most ? most : warps * kWarp);
 }
 
-// Shared memory of a block that keeps `per_column` bytes for each element of a row.
+// Elements of a row that a block has room for when it keeps `per_column` bytes for each.
+inline int64_t longest_row(const Cuda& gpu, int64_t per_column) {
+  constexpr int64_t kStaticArrays = 1024;  // at most: they share the memory
+  return (gpu.shared_bytes - kStaticArrays) / per_column;
+}
+
+// Shared memory of such a block.
 inline size_t row_bytes(const Cuda& gpu, const char* op, int64_t per_column, int64_t dim) {
-  const int64_t most = gpu.shared_bytes - 1024;  // static arrays share it
-  CHECK(per_column * dim <= most, op, ": dim = ", dim, ", a block of this GPU holds rows up to ",
-        most / per_column);
+  const int64_t most = longest_row(gpu, per_column);
+  CHECK(dim <= most, op, ": dim = ", dim, ", a block of this GPU holds rows up to ", most);
   return static_cast<size_t>(per_column * dim);
 }
 

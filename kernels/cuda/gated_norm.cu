@@ -6,6 +6,7 @@
 #include "kernels/gated_norm.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/math.cuh"
@@ -72,32 +73,37 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// Shared memory of backward, (dim) each: what the second pass over a row needs, the weights and the
-// sums. Those after `dy` exist only with a skip connection.
-template <class T>
+// Shared memory of backward, (dim) each: the sums, what the second pass over a row needs, and with
+// kCopies the weights and sigmoids. Rows too long for these (6144 on an A100) read the weights anew
+// and compute the sigmoids again. c, skip and dskip exist only with a skip connection.
+template <class T, bool kCopies>
 struct BackwardRow {
-  float *weight, *dw, *sigmoids, *skip, *dskip;
+  float *dw, *weight, *sigmoids, *dskip, *skip;
   T *o, *gate, *dy, *c;
 
   __device__ BackwardRow(unsigned char* memory, int64_t dim, bool has_skip)
-      : weight(reinterpret_cast<float*>(memory)),
-        dw(weight + dim),
-        sigmoids(dw + dim),
-        skip(sigmoids + dim),
-        dskip(skip + dim),
-        o(reinterpret_cast<T*>(has_skip ? dskip + dim : skip)),
+      : dw(reinterpret_cast<float*>(memory)),
+        weight(dw + dim),
+        sigmoids(weight + dim),
+        dskip(kCopies ? sigmoids + dim : weight),
+        skip(dskip + dim),
+        o(reinterpret_cast<T*>(dw + floats(has_skip) * dim)),
         gate(o + dim),
         dy(gate + dim),
         c(dy + dim) {}
-  static int64_t bytes_per_column(bool has_skip) {
-    return has_skip ? 5 * sizeof(float) + 4 * sizeof(T) : 3 * sizeof(float) + 3 * sizeof(T);
+  static __host__ __device__ constexpr int64_t floats(bool has_skip) {
+    return (kCopies ? 3 : 1) + (has_skip ? (kCopies ? 2 : 1) : 0);
+  }
+  static constexpr int64_t bytes_per_column(bool has_skip) {
+    return floats(has_skip) * sizeof(float) + (has_skip ? 4 : 3) * sizeof(T);
   }
 };
 
 // With a = o + skip_weight c and n = u rstd:  du = rstd (dy w - n mean(dy w n)), then the product
-// rule on u = a silu(gate).
-template <int N, class T>
-__global__ void __launch_bounds__(kMaxThreads)
+// rule on u = a silu(gate). Without copies ptxas would aim at three blocks on a multiprocessor and
+// spill; two are what the registers hold.
+template <int N, class T, bool kCopies>
+__global__ void __launch_bounds__(kMaxThreads, kCopies ? 0 : 2)
     backward_kernel(T* d_o, T* dc, T* dgate, float* lines, const T* dy, const T* o, const T* c,
                     const float* skip_weight, const T* gate, const float* w, const float* rstd,
                     GatedNormDims dims) {
@@ -105,14 +111,16 @@ __global__ void __launch_bounds__(kMaxThreads)
   SHARED_ARRAY(float, partial, kMaxWarps);
   const bool has_skip = c != nullptr;
   const int64_t dim = dims.dim, first = threadIdx.x * N, step = blockDim.x * N;
-  const BackwardRow<T> row(memory, dim, has_skip);
+  const BackwardRow<T, kCopies> row(memory, dim, has_skip);
+  const float* const weight = kCopies ? row.weight : w;
+  const float* const skip_factor = kCopies ? row.skip : skip_weight;
   const Pack<N> zero{};
   for (int64_t i = first; i < dim; i += step) {
-    store(row.weight + i, load<N>(w + i));
     store(row.dw + i, zero);
-    if (has_skip) {
-      store(row.skip + i, load<N>(skip_weight + i));
-      store(row.dskip + i, zero);
+    if (has_skip) store(row.dskip + i, zero);
+    if constexpr (kCopies) {
+      store(row.weight + i, load<N>(w + i));
+      if (has_skip) store(row.skip + i, load<N>(skip_weight + i));
     }
   }
   const int64_t end = dims.rows * (blockIdx.x + 1) / gridDim.x;
@@ -129,9 +137,9 @@ __global__ void __launch_bounds__(kMaxThreads)
       if (has_skip) {
         const Pack<N> skipped = load<N>(c + at + i);
         store(row.c + i, skipped);
-        a = with_skip(a, load<N>(row.skip + i), skipped);
+        a = with_skip(a, load<N>(skip_factor + i), skipped);
       }
-      const Pack<N> by = load<N>(row.weight + i);
+      const Pack<N> by = load<N>(weight + i);
       Pack<N> sum = load<N>(row.dw + i);
 #pragma unroll
       for (int l = 0; l < N; ++l) {
@@ -140,7 +148,7 @@ __global__ void __launch_bounds__(kMaxThreads)
         sum.v[l] += dyn;
         dots += dyn * by.v[l];
       }
-      store(row.sigmoids + i, s);
+      if constexpr (kCopies) store(row.sigmoids + i, s);
       store(row.dw + i, sum);
     }
     const float mean = block_sum(dots, partial) / static_cast<float>(dim);
@@ -148,18 +156,19 @@ __global__ void __launch_bounds__(kMaxThreads)
       Pack<N> a = load<N>(row.o + i), skipped{}, skip{};
       if (has_skip) {
         skipped = load<N>(row.c + i);
-        skip = load<N>(row.skip + i);
+        skip = load<N>(skip_factor + i);
         a = with_skip(a, skip, skipped);
       }
-      const Pack<N> z = load<N>(row.gate + i), s = load<N>(row.sigmoids + i);
-      const Pack<N> d = load<N>(row.dy + i), by = load<N>(row.weight + i);
-      Pack<N> da, dz;
+      const Pack<N> z = load<N>(row.gate + i), d = load<N>(row.dy + i), by = load<N>(weight + i);
+      Pack<N> kept{}, da, dz;
+      if constexpr (kCopies) kept = load<N>(row.sigmoids + i);
 #pragma unroll
       for (int l = 0; l < N; ++l) {
-        const float gated = z.v[l] * s.v[l], n = a.v[l] * gated * scale;
+        const float s = kCopies ? kept.v[l] : sigmoid(z.v[l]);
+        const float gated = z.v[l] * s, n = a.v[l] * gated * scale;
         const float du = (d.v[l] * by.v[l] - n * mean) * scale;
         da.v[l] = du * gated;
-        dz.v[l] = du * a.v[l] * silu_slope(z.v[l], s.v[l]);
+        dz.v[l] = du * a.v[l] * silu_slope(z.v[l], s);
       }
       store(d_o + at + i, da);
       store(dgate + at + i, dz);
@@ -208,12 +217,21 @@ void gated_norm_backward(Cuda& gpu, const GatedNormBackwardArgs<T>& args) {
   const memory::Scratch<float> lines(blocks * stride, Device::cuda);
   const bool packs = packs_fit<kPack>(dim, args.d_o, args.dc, args.dgate, lines.data(), args.dy,
                                       args.o, args.c, args.skip_weight, args.gate, args.w);
-  CUDA_CHECK(dev::launch(
-      narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads),
-      row_bytes(gpu, "gated_norm_backward", BackwardRow<T>::bytes_per_column(has_skip), dim),
-      gpu.stream, packs ? backward_kernel<kPack, T> : backward_kernel<1, T>, args.d_o, args.dc,
-      args.dgate, lines.data(), args.dy, args.o, args.c, args.skip_weight, args.gate, args.w,
-      args.rstd, dims));
+  const auto launch = [&](auto copies) {
+    constexpr bool kCopies = copies.value;
+    const int64_t per_column = BackwardRow<T, kCopies>::bytes_per_column(has_skip);
+    CUDA_CHECK(
+        dev::launch(narrow<unsigned>(blocks), threads_for(packs ? dim / kPack : dim, kMaxThreads),
+                    row_bytes(gpu, "gated_norm_backward", per_column, dim), gpu.stream,
+                    packs ? backward_kernel<kPack, T, kCopies> : backward_kernel<1, T, kCopies>,
+                    args.d_o, args.dc, args.dgate, lines.data(), args.dy, args.o, args.c,
+                    args.skip_weight, args.gate, args.w, args.rstd, dims));
+  };
+  if (dim <= longest_row(gpu, BackwardRow<T, true>::bytes_per_column(has_skip))) {
+    launch(std::true_type{});
+  } else {
+    launch(std::false_type{});
+  }
   add_lines(gpu, args.dw, lines.data(), blocks, stride, dim);
   if (has_skip) add_lines(gpu, args.dskip_weight, lines.data() + dim, blocks, stride, dim);
 }
