@@ -31,17 +31,16 @@
 
 namespace rodimus::cuda::dev {
 
-#ifdef RODIMUS_SIMT
-using simt::launch;
-#else
 // kernel<<<grid, block, shared_bytes, stream>>>(args...), each argument converted to the kernel's
-// parameter type. Asks for more than 48 KB of dynamic shared memory where needed. Returns the error
-// of the launch itself; errors of the run come with a later call on the stream.
+// parameter type. Returns the error of the launch itself; errors of the run come with a later call
+// on the stream.
 template <class... Parameters, class... Args>
 cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    void (*kernel)(Parameters...), Args&&... args) {
   static_assert(sizeof...(Parameters) == sizeof...(Args));
-  if (shared_bytes > 48 * 1024) {
+  // A block gets 48 KiB unless the kernel asks for more, and static arrays count towards them. We
+  // always ask: a bound that leaves room for the static arrays would have to know their size.
+  if (shared_bytes > 0) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shared_bytes));
@@ -52,9 +51,12 @@ cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stre
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
+#ifdef RODIMUS_SIMT
+  return simt::launch(config, kernel, static_cast<Parameters>(args)...);
+#else
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
-}
 #endif
+}
 
 // ---- Storage types: load, compute in f32, round once on store -----------------------------------
 

@@ -15,7 +15,6 @@ using namespace fakecuda;
 
 namespace {
 
-int shared_bytes = 163 << 10;          // of an A100, as in the emulator
 constexpr int kMultiProcessors = 132;  // of an H100, so that launches are shaped as there
 
 struct Gpus {
@@ -64,14 +63,18 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   }
   if (to_device) require_device(to, bytes, "cudaMemcpy, destination");
   if (from_device) require_device(from, bytes, "cudaMemcpy, source");
-  if (bytes != 0) std::memmove(to, from, bytes);
+  if (bytes == 0 || simt::is_reserved(to)) return;  // nobody may touch what is only reserved
+  if (simt::is_reserved(from)) {
+    std::memset(to, 0, bytes);
+  } else {
+    std::memmove(to, from, bytes);
+  }
   if (to_device) simt::mark_written(to, bytes);
 }
 
 }  // namespace
 
 void fakecuda::set_gpus(int first, int count) { gpus = {first, count}; }
-void fakecuda::set_shared_bytes(int bytes) { shared_bytes = bytes; }
 void fakecuda::ignore_wait(int number) { waits_until_ignored = number; }
 
 extern "C" {
@@ -106,13 +109,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = kMultiProcessors;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+      *value = simt::gpu().major;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = simt::gpu().minor;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = shared_bytes;
+      *value = static_cast<int>(simt::gpu().shared_per_block);
       return cudaSuccess;
     default:
       not_implemented("cudaDeviceGetAttribute " + std::to_string(attribute));
@@ -121,25 +124,23 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return last_error; }
 const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "out of memory"
-         : error == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
-         : error == cudaSuccess             ? "no error"
-                                            : "an error of the fake runtime";
+  return error == cudaErrorMemoryAllocation       ? "out of memory"
+         : error == cudaErrorNoDevice             ? "no CUDA-capable device is detected"
+         : error == cudaSuccess                   ? "no error"
+         : error == cudaErrorInvalidValue         ? "invalid argument"
+         : error == cudaErrorInvalidConfiguration ? "invalid configuration argument"
+                                                  : "an error of the fake runtime";
 }
 const char* cudaGetErrorName(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
-         : error == cudaSuccess             ? "cudaSuccess"
-                                            : "cudaErrorOfTheFake";
+  return error == cudaErrorMemoryAllocation       ? "cudaErrorMemoryAllocation"
+         : error == cudaSuccess                   ? "cudaSuccess"
+         : error == cudaErrorInvalidValue         ? "cudaErrorInvalidValue"
+         : error == cudaErrorInvalidConfiguration ? "cudaErrorInvalidConfiguration"
+                                                  : "cudaErrorOfTheFake";
 }
 cudaError_t cudaDeviceSynchronize() {
   finish_all();
   return cudaSuccess;
-}
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
-    not_implemented("cudaFuncSetAttribute " + std::to_string(attribute));
-  }
-  return result(value <= shared_bytes ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 // ---- Memory ------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t keep) {
 }
 cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t,
                                     cudaStream_t stream) {
-  *pointer = simt::device_malloc(bytes);
+  *pointer = simt::config.launch_only ? simt::device_reserve(bytes) : simt::device_malloc(bytes);
   if (*pointer == nullptr) return result(cudaErrorMemoryAllocation);
   pool.blocks[*pointer] = bytes;
   pool.in_use += bytes;
@@ -232,6 +233,7 @@ cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, s
     for (size_t row = 0; row < height; ++row) {
       void* const begin = static_cast<std::byte*>(to) + row * pitch;
       require_device(begin, width, "cudaMemset");
+      if (simt::is_reserved(begin)) continue;
       std::memset(begin, value, width);
       simt::mark_written(begin, width);
     }

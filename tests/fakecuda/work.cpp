@@ -23,7 +23,6 @@ struct State {
   // initialisation: the emulator's own may come later.
   State() {
     simt::enqueue_hook = [](cudaStream_t stream, std::function<void()> run) {
-      if (simt::config.skip) return cudaSuccess;
       enqueue(stream_of(stream), "kernel", std::move(run));
       return cudaSuccess;
     };
@@ -97,7 +96,10 @@ WorkPtr enqueue(Stream& stream, std::string what, std::function<void()> run, Ran
   stream.last = work;
   state().waiting.push_back(work);
   if (state().waiting.size() % 1024 == 0) forget_done();
-  if (state().policy == Policy::eager && work->ranks != Ranks::gone) {
+  // What launches nothing has no order to get wrong, and memory that is freed at once is reserved
+  // again: a step of a large model would not fit otherwise.
+  const bool at_once = state().policy == Policy::eager || simt::config.launch_only;
+  if (at_once && work->ranks != Ranks::gone) {
     finish(work);
   } else {
     maybe_run_some();

@@ -68,8 +68,6 @@ void ignore_wait(int number);
 // The GPUs of the machine that this process sees: number first and those after it. When nothing is
 // said, one of its own. None: as on a machine without a driver.
 void set_gpus(int first, int count);
-// Shared memory that a block may ask for.
-void set_shared_bytes(int bytes);
 
 // Reports a range that is not inside one live allocation of the device.
 void require_device(const void* pointer, size_t bytes, const std::string& what);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fakecuda/work.h"
+#include "tests/simt/emulator.h"
 
 namespace rodimus {
 namespace {
@@ -19,14 +20,17 @@ TEST(FindGpus, NamesWhyThereIsNone) {
 // Desktop cards belong to the same generations, but their shared memory is too small for a tile of
 // DDTS.
 TEST(FindGpus, ACardWithoutTheSharedMemoryIsNone) {
-  fakecuda::set_shared_bytes(99 << 10);
+  simt::set_gpu("sm_86");
   const Gpus gpus = find_gpus();
   EXPECT_EQ(gpus.count, 0);
   EXPECT_NE(gpus.reason.find("99 KB of shared memory for a block, need 8.0 and 163 KB"),
             std::string::npos)
       << gpus.reason;
-  fakecuda::set_shared_bytes(163 << 10);
-  EXPECT_EQ(find_gpus().count, 2);
+  for (const char* taken : {"sm_80", "sm_90", "sm_100"}) {
+    simt::set_gpu(taken);
+    EXPECT_EQ(find_gpus().count, 2) << taken;
+  }
+  simt::set_gpu("sm_80");
 }
 
 }  // namespace

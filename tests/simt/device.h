@@ -38,11 +38,11 @@ extern dim3 blockDim,
     gridDim;  // objects, not macros: cudaLaunchConfig_t has members of these names
 constexpr int warpSize = 32;
 
-#define SHARED_ARRAY(T, name, n)                                                         \
-  auto& name = *reinterpret_cast<T(*)[n]>([] {                                           \
-    static char key;                                                                     \
-    return ::simt::static_shared(&key, sizeof(T[n]), alignof(T) < 16 ? 16 : alignof(T)); \
-  }())
+// symbols.cpp finds the sizes of a kernel's arrays by the name of the constant.
+#define SHARED_ARRAY(T, name, n)                                        \
+  static constexpr ::simt::SharedArray simt_shared_##name{              \
+      sizeof(T[n]), alignof(T) < 16 ? size_t{16} : size_t{alignof(T)}}; \
+  auto& name = *reinterpret_cast<T(*)[n]>(::simt::static_shared(&simt_shared_##name))
 #define DYN_SHARED(name) unsigned char* name = ::simt::dynamic_shared()
 
 // ---- Barriers and warp collectives -------------------------------------------------------------
@@ -246,20 +246,24 @@ inline float max(float a, float b) { return std::fmax(a, b); }
 
 namespace simt {
 
-// Runs, or hands to enqueue_hook, kernel(args...) for each thread of the grid.
-template <class... Parameters, class... Args>
-cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   void (*kernel)(Parameters...), Args&&... args) {
-  auto run = [=, values = std::tuple<Parameters...>(static_cast<Parameters>(args)...)] {
+// What cudaLaunchKernelEx does with kernel(args...). Runs it for each thread of the grid, or hands
+// it to enqueue_hook; with config.launch_only the launch is checked and recorded, no more.
+template <class... Parameters>
+cudaError_t launch(const cudaLaunchConfig_t& launch, void (*kernel)(Parameters...),
+                   std::type_identity_t<Parameters>... args) {
+  const auto* const address = reinterpret_cast<const void*>(kernel);
+  if (const cudaError_t error = admit_launch(launch, address)) return error;
+  if (config.launch_only) return cudaSuccess;
+  auto run = [=, values = std::tuple<Parameters...>(args...)] {
     const std::function<void()> body = [&] { std::apply(kernel, values); };
     struct KernelMayReadArguments {
       const void* pointer;
       KernelMayReadArguments(const void* p, size_t bytes) : pointer(p) { allow_host(p, bytes); }
       ~KernelMayReadArguments() { forbid_host(pointer); }
     } arguments(&values, sizeof values), function(&kernel, sizeof kernel), call(&body, sizeof body);
-    return run_grid(grid, block, shared_bytes, body, reinterpret_cast<const void*>(kernel));
+    return run_grid(launch, body, address);
   };
-  if (enqueue_hook) return enqueue_hook(stream, [run] { run(); });
+  if (enqueue_hook) return enqueue_hook(launch.stream, [run] { run(); });
   return run();
 }
 

@@ -26,11 +26,11 @@ enum class Landing { late, early, random };
 struct Config {
   Schedule schedule = Schedule::forward;
   Landing landing = Landing::late;
-  uint64_t seed = 1;        // of the random and greedy schedules
-  bool check_races = true;  // has an effect in the race build only
-  bool count = false;       // fill counters(); complete in the race build only
-  bool skip = false;        // kernels and products do nothing: what only the host does
-  int max_reports = 8;      // of each kind: a flood of one must not hide another
+  uint64_t seed = 1;         // of the random and greedy schedules
+  bool check_races = true;   // has an effect in the race build only
+  bool count = false;        // fill counters(); complete in the race build only
+  bool launch_only = false;  // kernels and products are checked and recorded, and do nothing
+  int max_reports = 8;       // of each kind: a flood of one must not hide another
 };
 extern Config config;
 
@@ -86,6 +86,35 @@ void mark_written(const void* pointer, size_t bytes);    // after a copy or mems
 void mark_unwritten(const void* pointer, size_t bytes);  // its content must not be read
 void allow_host(const void* pointer, size_t bytes);      // pinned memory: kernels may touch it
 void forbid_host(const void* pointer);                   // undoes allow_host
+
+// Address space alone, for the launch-only mode: nobody may touch it, a copy out of it gives zeros.
+// device_free gives it back.
+void* device_reserve(size_t bytes);
+bool is_reserved(const void* pointer);
+
+// ---- Launches ----------------------------------------------------------------------------------
+
+// Limits of a GPU ("Compute Capabilities" in the CUDA programming guide). Each block's share of a
+// multiprocessor is one KiB more than its own shared memory.
+struct Gpu {
+  const char* name;
+  int major, minor;
+  size_t shared_per_sm, shared_per_block;  // the latter for kernels that opt in
+};
+// The GPU whose limits hold: that of the last set_gpu, of RODIMUS_FAKE_GPU in the environment, or
+// else sm_80, the strictest that we support.
+const Gpu& gpu();
+void set_gpu(const std::string& name);  // sm_80, sm_86, sm_90 or sm_100
+
+// A launch that was admitted, whether or not the kernel ran.
+struct Launch {
+  std::string kernel;  // mangled
+  std::string file;    // of the source, when the kernel is local to it
+  dim3 grid, block;
+  size_t static_shared, dynamic_shared;
+};
+std::vector<Launch> launches();  // since clear_launches(), each kind once
+void clear_launches();
 
 // Takes launches instead of running them at once: (stream, what to run) -> what dev::launch
 // returns.

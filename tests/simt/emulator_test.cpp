@@ -10,6 +10,7 @@ namespace rodimus {
 namespace {
 
 using planted::Bug;
+using planted::OptIn;
 using simt::DeviceArray;
 
 class Emulator : public ::testing::Test {
@@ -78,11 +79,87 @@ TEST_F(Emulator, MisalignedVectors) {
   EXPECT_TRUE(found("misaligned"));
 }
 
-TEST_F(Emulator, LaunchesThatNoGpuTakes) {
-  const DeviceArray<float> in(std::vector<float>(2048, 1.0f)), out(2048);
-  EXPECT_NE(planted::copy_floats(in.data(), out.data(), 1025, nullptr), cudaSuccess);
+// Limits that a GPU puts on launches. The kernel itself does not run.
+class Launches : public Emulator {
+ protected:
+  void SetUp() override {
+    Emulator::SetUp();
+    simt::config.launch_only = true;
+    simt::clear_launches();
+  }
+  void TearDown() override {
+    simt::config.launch_only = false;
+    simt::set_gpu("sm_80");
+  }
+  // Whether the emulator says `want`, and a report with it unless that is success.
+  static ::testing::AssertionResult gives(cudaError_t want, OptIn opt_in, size_t dynamic,
+                                          dim3 grid = 1, dim3 block = 1) {
+    simt::clear_reports();
+    const cudaError_t got = planted::use_shared(opt_in, grid, block, dynamic, nullptr);
+    if (got != want) return ::testing::AssertionFailure() << "error " << got << ", not " << want;
+    if (simt::report_text().empty() != (want == cudaSuccess || opt_in == OptIn::as_launch_does))
+      return ::testing::AssertionFailure() << "reported: " << simt::report_text();
+    return ::testing::AssertionSuccess();
+  }
+};
+
+TEST_F(Launches, SharedMemoryBeyondTheDefaultIsForKernelsThatAsk) {
+  constexpr size_t kDefault = (48 << 10) - planted::kStaticShared;
+  EXPECT_TRUE(gives(cudaSuccess, OptIn::never, kDefault));
+  EXPECT_TRUE(gives(cudaErrorInvalidValue, OptIn::never, kDefault + 1));
+  // Static arrays count: 48 KiB and less of dynamic memory may already be too much.
+  EXPECT_TRUE(gives(cudaErrorInvalidValue, OptIn::by_dynamic_part, kDefault + 1));
+  EXPECT_TRUE(gives(cudaErrorInvalidValue, OptIn::by_dynamic_part, 48 << 10));
+  EXPECT_TRUE(gives(cudaSuccess, OptIn::by_dynamic_part, (48 << 10) + 1));
+  simt::set_gpu("sm_80");  // nobody has asked
+  EXPECT_TRUE(gives(cudaSuccess, OptIn::as_launch_does, kDefault + 1));
+  EXPECT_TRUE(gives(cudaSuccess, OptIn::as_launch_does, 48 << 10));
+}
+
+TEST_F(Launches, SharedMemoryIsThatOfTheGpu) {
+  const std::pair<const char*, size_t> kMost[] = {
+      {"sm_80", 163 << 10}, {"sm_86", 99 << 10}, {"sm_90", 227 << 10}, {"sm_100", 227 << 10}};
+  for (const auto& [gpu, most] : kMost) {
+    SCOPED_TRACE(gpu);
+    simt::set_gpu(gpu);
+    EXPECT_TRUE(gives(cudaSuccess, OptIn::as_launch_does, most - planted::kStaticShared));
+    EXPECT_TRUE(
+        gives(cudaErrorInvalidValue, OptIn::as_launch_does, most - planted::kStaticShared + 1));
+  }
+}
+
+TEST_F(Launches, ShapesThatNoGpuTakes) {
+  const auto shape = [](cudaError_t want, dim3 grid, dim3 block) {
+    return gives(want, OptIn::never, 0, grid, block);
+  };
+  EXPECT_TRUE(shape(cudaSuccess, {0x7fffffff, 65535, 65535}, {16, 1, 64}));
+  for (const dim3 grid :
+       {dim3(0), dim3(1, 0), dim3(1, 1, 0), dim3(0x80000000u), dim3(1, 65536), dim3(1, 1, 65536)})
+    EXPECT_TRUE(shape(cudaErrorInvalidConfiguration, grid, 32)) << grid.x << " " << grid.y;
+  for (const dim3 block : {dim3(0), dim3(1, 0), dim3(1025), dim3(32, 33), dim3(1, 1, 65)})
+    EXPECT_TRUE(shape(cudaErrorInvalidConfiguration, 1, block)) << block.x << " " << block.y;
+}
+
+TEST_F(Launches, AreRecordedOnceEach) {
+  for (const size_t dynamic : {100, 200, 100})
+    EXPECT_TRUE(gives(cudaSuccess, OptIn::never, dynamic, {2, 3}, {32, 4}));
+  const std::vector<simt::Launch> all = simt::launches();
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_NE(all[0].kernel.find("shared_kernel"), std::string::npos);
+  EXPECT_EQ(all[0].grid.y, 3u);
+  EXPECT_EQ(all[0].block.y, 4u);
+  EXPECT_EQ(all[0].static_shared, planted::kStaticShared);
+  EXPECT_EQ(all[0].dynamic_shared, 100u);
+  EXPECT_EQ(all[1].dynamic_shared, 200u);
+}
+
+TEST_F(Emulator, StaticSharedMemoryStandsInTheKernel) {
+  const DeviceArray<float> out(32);
+  ASSERT_EQ(planted::use_shared(OptIn::as_launch_does, 1, 32, 0, out.data()), cudaSuccess);
+  EXPECT_EQ(out.values()[0], 1.0f);
+  EXPECT_FALSE(found("launch"));
+  ASSERT_EQ(planted::use_hidden_shared(out.data()), cudaSuccess);
   EXPECT_TRUE(found("launch"));
-  EXPECT_NE(planted::copy_floats(in.data(), out.data(), 0, nullptr), cudaSuccess);
 }
 
 TEST_F(Emulator, HookTakesLaunches) {

@@ -16,8 +16,7 @@ namespace simt {
 
 using Where = std::source_location;  // a call in a kernel source
 
-inline constexpr size_t kSharedArena = 320 << 10;       // dynamic, static arrays, gaps
-inline constexpr size_t kMaxDynamicShared = 163 << 10;  // of an A100: what fits there fits all
+inline constexpr size_t kSharedArena = 320 << 10;  // dynamic, static arrays, gaps
 inline constexpr size_t kStackBytes = 128 << 10;
 inline constexpr int kBarriers = 16;
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
@@ -72,9 +71,25 @@ uint3 thread_index() __attribute__((const));  // of the running thread, which ne
 Thread* thread_at(int linear);
 int block_threads();
 std::string describe(const Thread* thread);  // "block (1,0) thread 5"
-cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body,
+cudaError_t run_grid(const cudaLaunchConfig_t& launch, const std::function<void()>& body,
                      const void* kernel);
 void reset_barriers();
+
+// symbols.cpp: what the symbol table of this program says of a kernel.
+struct SharedArray {  // a constant for each SHARED_ARRAY
+  size_t bytes, alignment;
+};
+struct Kernel {
+  std::string symbol;                      // mangled
+  std::string file;                        // source, where the kernel is local to it
+  std::vector<const SharedArray*> arrays;  // the kernel's own
+  size_t static_bytes = 0;                 // of all arrays
+};
+const Kernel& kernel_at(const void* address);
+
+// launch.cpp: an error as of the CUDA runtime for what gpu() does not take, with a report; else the
+// launch becomes one of launches().
+cudaError_t admit_launch(const cudaLaunchConfig_t& launch, const void* kernel);
 
 // warp_ops.cpp and tensor_ops.cpp: what device.h and ptx.cuh stand on
 enum class Shuffle : uint8_t { index, up, down, butterfly };
@@ -107,9 +122,9 @@ using Complete = void (*)(Warp& warp, unsigned mask, const void* argument);
 void collective(unsigned mask, Op op, Complete complete, const void* argument, Where where);
 
 // shared.cpp
-void reset_shared(size_t dynamic_bytes);
+void reset_shared(size_t dynamic_bytes, const Kernel& kernel);
 unsigned char* dynamic_shared();
-void* static_shared(const void* key, size_t bytes, size_t alignment);
+void* static_shared(const SharedArray* array);
 uint32_t shared_offset(const void* pointer, Where where);
 void* shared_at(uint32_t offset, size_t bytes, const char* what, Where where);  // null when outside
 
@@ -156,7 +171,8 @@ struct Cell {      // last write of a word and some reads
   uint32_t epoch;  // the launch, for shared memory the block: what was there before it is forgotten
   Stamp write, reads[3];
 };
-inline constexpr size_t kDeviceArena = size_t{64} << 30;
+// Memory that kernels use, and behind it what device_reserve() gives.
+inline constexpr size_t kUsableArena = size_t{64} << 30, kDeviceArena = size_t{256} << 30;
 struct DeviceMemory {               // memory.cpp
   uintptr_t begin = ~kDeviceArena;  // nothing lies there before the first allocation
   // For each word: its low half says which bytes exist, its high half which were written.

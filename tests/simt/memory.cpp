@@ -21,7 +21,7 @@ constexpr size_t kGranule = 256, kGap = 256;
 
 struct Arena {
   unsigned char* memory;
-  size_t used;                                  // the first gap included
+  size_t used;                                  // of the usable part, the first gap included
   std::map<const unsigned char*, size_t> live;  // begin: bytes
   std::map<const char*, size_t> host;           // memory of the host that kernels may touch
 };
@@ -41,6 +41,10 @@ T* reserve(size_t count) {
 Arena& arena() {
   static Arena one = [] {
     auto* memory = reserve<unsigned char>(kDeviceArena);
+    if (mprotect(memory + kUsableArena, kDeviceArena - kUsableArena, PROT_NONE) != 0) {
+      std::perror("simt: protecting reserved device memory");
+      std::abort();
+    }
     device = {reinterpret_cast<uintptr_t>(memory), reserve<uint8_t>(kDeviceArena / 4),
               reserve<Cell>(kDeviceArena / 4)};
     return Arena{memory, kGap, {}, {}};
@@ -64,21 +68,42 @@ void* device_malloc(size_t bytes) {
   Arena& a = arena();
   unsigned char* pointer = a.memory + a.used;
   const size_t taken = rounded(bytes) + kGap;
-  if (bytes > kDeviceArena || a.used + taken > kDeviceArena) {
+  if (bytes > kUsableArena || a.used + taken > kUsableArena) {
     std::fprintf(stderr, "simt: %zu bytes asked for, %zu of %zu used (freed memory stays used)\n",
-                 bytes, a.used, kDeviceArena);
+                 bytes, a.used, kUsableArena);
     std::abort();
   }
   a.used += taken;
   a.live[pointer] = bytes;
-  if (!config.skip) {  // else nobody reads it, and it stays address space
-    std::memset(pointer, 0xff, bytes);
-    for_each_state(pointer, bytes, [](uint8_t& state, uint8_t mask) { state |= mask; });
-  }
+  std::memset(pointer, 0xff, bytes);
+  for_each_state(pointer, bytes, [](uint8_t& state, uint8_t mask) { state |= mask; });
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_POISON_MEMORY_REGION(pointer + bytes, taken - bytes);
 #endif
   return pointer;
+}
+
+// The first gap that is wide enough: a step of a large model allocates many times its peak.
+void* device_reserve(size_t bytes) {
+  Arena& a = arena();
+  unsigned char* pointer = a.memory + kUsableArena;
+  const size_t taken = rounded(bytes) + kGap;
+  for (auto next = a.live.lower_bound(pointer); next != a.live.end(); ++next) {
+    if (pointer + taken <= next->first) break;
+    pointer = const_cast<unsigned char*>(next->first) + rounded(next->second) + kGap;
+  }
+  if (bytes > kDeviceArena || pointer + taken > a.memory + kDeviceArena) {
+    std::fprintf(stderr, "simt: %zu bytes asked for, no gap among the %zu bytes to reserve\n",
+                 bytes, kDeviceArena - kUsableArena);
+    std::abort();
+  }
+  a.live[pointer] = bytes;
+  return pointer;
+}
+
+bool is_reserved(const void* pointer) {
+  return in_device_memory(pointer) &&
+         reinterpret_cast<uintptr_t>(pointer) - device.begin >= kUsableArena;
 }
 
 void device_free(void* pointer) {
@@ -90,7 +115,8 @@ void device_free(void* pointer) {
   }
   const size_t bytes = entry->second;
   a.live.erase(entry);
-  if (!config.skip) for_each_state(pointer, bytes, [](uint8_t& state, uint8_t) { state = 0; });
+  if (is_reserved(pointer)) return;
+  for_each_state(pointer, bytes, [](uint8_t& state, uint8_t) { state = 0; });
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_POISON_MEMORY_REGION(pointer, bytes);
 #endif

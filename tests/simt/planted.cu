@@ -68,6 +68,23 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(1024) shared_kernel(float* out) {
+  SHARED_ARRAY(float, one, 32);
+  SHARED_ARRAY(float, other, 4);
+  one[threadIdx.x % 32] = other[threadIdx.x % 4] = 1;
+  *out = one[threadIdx.x % 32];
+}
+
+__device__ float* hidden_shared() {
+  SHARED_ARRAY(float, array, 32);
+  return array;
+}
+__global__ void __launch_bounds__(32) hidden_shared_kernel(float* out) {
+  float* const array = hidden_shared();
+  array[threadIdx.x] = 1;
+  out[threadIdx.x] = array[threadIdx.x];
+}
+
 template <Bug bug>
 __global__ void __launch_bounds__(32) transpose_kernel(const float* in, float* out) {
   SHARED_ARRAY(float, tile, 32 * 33);  // one column more: no two lanes of a column share a bank
@@ -252,5 +269,24 @@ cudaError_t copy_vectors(const float* in, float* out, int vectors, cudaStream_t 
   return dev::launch(1, vectors, 0, stream, copy_vectors_kernel, in, out);
 }
 float read_on_host(const float* device_pointer) { return *device_pointer; }
+
+cudaError_t use_shared(OptIn opt_in, dim3 grid, dim3 block, size_t dynamic, float* out) {
+  if (opt_in == OptIn::as_launch_does)
+    return dev::launch(grid, block, dynamic, nullptr, shared_kernel, out);
+  if (opt_in == OptIn::by_dynamic_part && dynamic > (48 << 10)) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(shared_kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, int(dynamic));
+    if (error != cudaSuccess) return error;
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = dynamic;
+  return simt::launch(config, shared_kernel, out);
+}
+cudaError_t use_hidden_shared(float* out) {
+  return dev::launch(1, 32, 0, nullptr, hidden_shared_kernel, out);
+}
 
 }  // namespace rodimus::planted

@@ -44,4 +44,12 @@ cudaError_t copy_vectors(const float* in, float* out, int vectors, cudaStream_t 
 // Reads device memory from host code, as no program may.
 float read_on_host(const float* device_pointer);
 
+// A kernel with kStaticShared bytes in static arrays, launched with `dynamic` more, as dev::launch
+// does it or as `opt_in` says. It writes 1 to out.
+inline constexpr size_t kStaticShared = 128 + 16;
+enum class OptIn { as_launch_does, by_dynamic_part, never };
+cudaError_t use_shared(OptIn opt_in, dim3 grid, dim3 block, size_t dynamic, float* out);
+// Its array stands in a function that the kernel calls.
+cudaError_t use_hidden_shared(float* out);
+
 }  // namespace rodimus::planted

@@ -189,21 +189,6 @@ void start_threads(dim3 block) {
   if (config.schedule == Schedule::reverse) std::reverse(s.ready.begin(), s.ready.end());
 }
 
-cudaError_t check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
-  const bool fits = grid.x > 0 && grid.y > 0 && grid.z > 0 && block.x > 0 && block.y > 0 &&
-                    block.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535 &&
-                    block.z <= 64 && uint64_t(block.x) * block.y * block.z <= 1024 &&
-                    shared_bytes <= kMaxDynamicShared;
-  if (fits) return cudaSuccess;
-  char text[200];
-  std::snprintf(text, sizeof text,
-                "grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of dynamic shared memory: "
-                "beyond what a GPU takes",
-                grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
-  report("launch", text, text);
-  return cudaErrorInvalidConfiguration;
-}
-
 std::vector<uint32_t> order_of_blocks(size_t count) {
   std::vector<uint32_t> order(count);
   for (size_t i = 0; i < count; ++i) order[i] = uint32_t(i);
@@ -238,11 +223,11 @@ std::string describe(const Thread* thread) {
          std::to_string(block_index.z) + ") thread " + std::to_string(thread->linear);
 }
 
-cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body,
+cudaError_t run_grid(const cudaLaunchConfig_t& launch, const std::function<void()>& body,
                      const void* kernel) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
-  if (const cudaError_t error = check_launch(grid, block, shared_bytes)) return error;
+  const dim3 grid = launch.gridDim, block = launch.blockDim;
   Scheduler& s = scheduler;
   s.block_threads = int(block.x * block.y * block.z);
   s.body = &body;
@@ -257,7 +242,7 @@ cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::func
   for (const uint32_t number : order_of_blocks(size_t{grid.x} * grid.y * grid.z)) {
     block_index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
     race_start_block(number);
-    reset_shared(shared_bytes);
+    reset_shared(launch.dynamicSmemBytes, kernel_at(kernel));
     start_threads(block);
     switch_to(nullptr, take_ready());
     launch_counters.blocks += 1;

@@ -1,5 +1,6 @@
 // Shared memory of the running block, one arena: [dynamic | gap | static array | gap | ...]. It is
 // filled with NaN for each block; nothing may touch the gaps.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -18,7 +19,8 @@ namespace {
 
 constexpr size_t kGap = 64;
 size_t dynamic_end, static_end;
-std::map<const void*, size_t> static_arrays;  // by the macro's key: offset
+std::map<const SharedArray*, size_t> static_arrays;  // offset
+const Kernel* running = nullptr;
 
 void open(size_t offset, size_t bytes) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -30,7 +32,8 @@ void open(size_t offset, size_t bytes) {
 
 }  // namespace
 
-void reset_shared(size_t dynamic_bytes) {
+void reset_shared(size_t dynamic_bytes, const Kernel& kernel) {
+  running = &kernel;
   static auto* const arena = static_cast<unsigned char*>(std::aligned_alloc(4096, kSharedArena));
   shared_base = arena;
 #if defined(__SANITIZE_ADDRESS__)
@@ -43,17 +46,24 @@ void reset_shared(size_t dynamic_bytes) {
 
 unsigned char* dynamic_shared() { return shared_base; }
 
-void* static_shared(const void* key, size_t bytes, size_t alignment) {
-  auto [entry, fresh] = static_arrays.try_emplace(key, 0);
+void* static_shared(const SharedArray* array) {
+  auto [entry, fresh] = static_arrays.try_emplace(array, 0);
   if (fresh) {
-    const size_t offset = (static_end + kGap + alignment - 1) / alignment * alignment;
-    static_end = offset + bytes;
+    if (std::find(running->arrays.begin(), running->arrays.end(), array) == running->arrays.end()) {
+      report("launch", running->symbol,
+             running->symbol +
+                 ": a SHARED_ARRAY stands in a function that the kernel calls, where "
+                 "the limits of the launch do not see it; move it into the kernel");
+    }
+    const size_t offset =
+        (static_end + kGap + array->alignment - 1) / array->alignment * array->alignment;
+    static_end = offset + array->bytes;
     if (static_end > kSharedArena) {
       std::fprintf(stderr, "simt: static shared memory is larger than a GPU's\n");
       std::abort();
     }
     entry->second = offset;
-    open(offset, bytes);
+    open(offset, array->bytes);
   }
   return shared_base + entry->second;
 }
