@@ -38,6 +38,12 @@ def printed_by_ptxas(text):
     return found
 
 
+def launched(threads=64, static=2048, dynamic=0, kernel="_ZN7rodimus4gate11good_kernelEPfPKji"):
+    """The record of one launch on each architecture."""
+    return resources.Launches("".join(f"sm_{arch}\t\t{kernel}\t{threads}\t{static}\t{dynamic}\n"
+                                      for arch in ARCHITECTURES))
+
+
 class Gates(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -58,10 +64,22 @@ class Gates(unittest.TestCase):
             self.assertEqual(kernel.opcodes["BAR"], 1)
             self.assertEqual((kernel.opcodes["LDL"], kernel.opcodes["STL"], kernel.frame), (0, 0, 0))
             self.assertEqual((kernel.threads, kernel.shared), (64, 2048))
-        rows, problems = resources.collect([output], {})
+        rows, problems = resources.collect([output], launched())
         self.assertEqual(problems, [])
         self.assertEqual(list(rows), ["gate_sample.cu: gate::good_kernel"])
         self.assertEqual(list(resources.compare(rows, rows, True)), [])
+        # The most that a launch asks for, and as many blocks as then fit.
+        rows, problems = resources.collect([output], launched(dynamic=100 << 10))
+        self.assertEqual(problems, [])
+        row = rows["gate_sample.cu: gate::good_kernel"]
+        self.assertEqual([row[f"sm_{a}"]["dynamic_shared"] for a in ARCHITECTURES], [100 << 10] * 3)
+        self.assertEqual([row[f"sm_{a}"]["blocks_per_sm"] for a in ARCHITECTURES], [1, 2, 2])
+        for faulty, what in [(launched(threads=65), "__launch_bounds__ says 64"),
+                             (launched(static=2032), "the emulator counts 2032"),
+                             (launched(dynamic=230 << 10), "no block fits a multiprocessor"),
+                             (launched(kernel="_ZN7rodimus4gate5otherEv"), "never launched")]:
+            _, problems = resources.collect([output], faulty)
+            self.assertEqual([what in problem for problem in problems], [True] * 3, problems)
 
     def test_agrees_with_ptxas(self):
         self.assertEqual(len(self.printed), 4 * len(ARCHITECTURES))
@@ -69,7 +87,7 @@ class Gates(unittest.TestCase):
         self.assertEqual(read, self.printed)
 
     def test_planted_faults_are_found(self):
-        _, problems = resources.collect([self.planted], {})
+        _, problems = resources.collect([self.planted], launched())
         for arch in ARCHITECTURES:
             for name, what in [("spilling", "local memory"), ("local_array", "local memory"),
                                ("unbounded", "no __launch_bounds__")]:
@@ -86,13 +104,14 @@ class Gates(unittest.TestCase):
         self.assertIn("spill", run.stdout + run.stderr)
 
     def test_changed_table_is_found(self):
-        row = {"registers": 40, "shared": 0, "hmma": 8, "blocks_per_sm": 4}
-        want = {"k": {"threads": 64, "dynamic_shared": 0, "sm_90": row}}
+        row = {"registers": 40, "shared": 0, "dynamic_shared": 64, "hmma": 8, "blocks_per_sm": 4}
+        want = {"k": {"threads": 64, "sm_90": row}}
         for column in row:
             got = {"k": {**want["k"], "sm_90": {**row, column: row[column] - 1}}}
             self.assertEqual(len(list(resources.compare(got, want, True))), 1, column)
-        fewer = {"k": {**want["k"], "sm_90": {**row, "blocks_per_sm": 3}}}
-        self.assertEqual(len(list(resources.compare(fewer, want, False))), 1)
+        for column, found in [("blocks_per_sm", 1), ("dynamic_shared", 1), ("registers", 0)]:
+            got = {"k": {**want["k"], "sm_90": {**row, column: row[column] - 1}}}
+            self.assertEqual(len(list(resources.compare(got, want, False))), found, column)
         self.assertEqual(len(list(resources.compare({}, want, True))), 1)
         self.assertEqual(len(list(resources.compare(want, {}, True))), 1)
 
