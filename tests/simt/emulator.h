@@ -22,11 +22,15 @@ namespace simt {
 enum class Schedule { forward, reverse, random, greedy };
 // When the bytes of an asynchronous copy arrive: at the wait for it, at once, or either.
 enum class Landing { late, early, random };
+// Whose tensor cores: sums are cut, not rounded, to 25 fraction bits (H100, B200), or to 24 and in
+// two halves (A100). See tensor_sums.cpp.
+enum class TensorCore { a100, h100 };
 
 struct Config {
   Schedule schedule = Schedule::forward;
   Landing landing = Landing::late;
-  uint64_t seed = 1;         // of the random and greedy schedules
+  uint64_t seed = 1;  // of the random and greedy schedules
+  TensorCore tensor_core = TensorCore::h100;
   bool check_races = true;   // has an effect in the race build only
   bool count = false;        // fill counters(); complete in the race build only
   bool launch_only = false;  // kernels and products are checked and recorded, and do nothing

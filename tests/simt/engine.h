@@ -112,6 +112,10 @@ float flushed(float x);  // .ftz: a subnormal becomes zero
 void load_bytes(void* to, const void* from, size_t bytes, Where where);
 void store_bytes(void* to, const void* from, size_t bytes, Where where);
 
+// tensor_sums.cpp: c += a b as config.tensor_core sums; K = 16 products of bf16, or 8 of tf32.
+template <int K>
+void add_products(float (&c)[16][8], const float (&a)[16][K], const float (&b)[K][8]);
+
 // collective.cpp
 const char* name_of(Op op);
 // Threads -1: all that have not exited. Returns how many of them voted yes.

@@ -122,9 +122,10 @@ TEST_F(Fragments, MmaBf16) {
   const DeviceArray<uint32_t> a_device(a_registers), b_device(b_registers);
   const DeviceArray<float> d_device(scatter_accumulator(c));
   ASSERT_EQ(wrappers::mma_bf16(d_device.data(), a_device.data(), b_device.data()), cudaSuccess);
-  // 17 terms summed in f32.
+  // 17 terms lose up to 2^-25 of the largest each, which is below twice the rms of the sums; the
+  // sum up to 2^-23 of itself.
   EXPECT_TRUE(
-      close(gather_accumulator(d_device.values()), multiply_add(a, b, c, 16), 17 * 0x1p-24));
+      close(gather_accumulator(d_device.values()), multiply_add(a, b, c, 16), 19 * 0x1p-24));
 }
 
 TEST_F(Fragments, MmaTf32) {
@@ -151,7 +152,7 @@ TEST_F(Fragments, MmaTf32) {
   const DeviceArray<uint32_t> a_device(a_registers), b_device(b_registers);
   const DeviceArray<float> d_device(scatter_accumulator(c));
   ASSERT_EQ(wrappers::mma_tf32(d_device.data(), a_device.data(), b_device.data()), cudaSuccess);
-  EXPECT_TRUE(close(gather_accumulator(d_device.values()), multiply_add(a, b, c, 8), 9 * 0x1p-24));
+  EXPECT_TRUE(close(gather_accumulator(d_device.values()), multiply_add(a, b, c, 8), 11 * 0x1p-24));
 }
 
 // Each element of a matrix of 16-bit words is its own number: 100 * matrix + 10 * row + column.

@@ -192,6 +192,26 @@ __global__ void __launch_bounds__(kGemmThreads)
   }
 }
 
+template <Bug bug>
+__global__ void __launch_bounds__(32)
+    sum_products_kernel(const bf16* a, const bf16* b, float* sums, int steps) {
+  float sum[4] = {};
+  for (int step = 0; step < steps; ++step) {
+    const float x = dev::to_float(a[step]), y = dev::to_float(b[step]);
+    const uint32_t left = dev::pack_bf16(x, x), right = dev::pack_bf16(y, y);
+    if constexpr (bug == Bug::long_tensor_sum) {
+      ptx::mma_bf16(sum, {left, left, left, left}, right, right);
+    } else {
+      float products[4] = {};
+      ptx::mma_bf16(products, {left, left, left, left}, right, right);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[i] += products[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[threadIdx.x * 4 + i] = sum[i];
+}
+
 __global__ void copy_floats_kernel(const float* in, float* out) {
   out[threadIdx.x] = in[threadIdx.x];
 }
@@ -257,6 +277,19 @@ cudaError_t gemm(Bug bug, const bf16* a, const bf16* b, bf16* c, int m, int n, i
     CASE(unguarded_copy)
     CASE(early_prefetch)
 #undef CASE
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+cudaError_t sum_products(Bug bug, const bf16* a, const bf16* b, float* sums, int steps,
+                         cudaStream_t stream) {
+  switch (bug) {
+    case Bug::none:
+      return dev::launch(1, 32, 0, stream, sum_products_kernel<Bug::none>, a, b, sums, steps);
+    case Bug::long_tensor_sum:
+      return dev::launch(1, 32, 0, stream, sum_products_kernel<Bug::long_tensor_sum>, a, b, sums,
+                         steps);
     default:
       return cudaErrorInvalidValue;
   }

@@ -26,6 +26,8 @@ enum class Bug {
   missing_tile_barrier,  // other threads' copies are read without a barrier
   unguarded_copy,        // rows past the edge are copied too
   early_prefetch,        // a stage is overwritten while slower warps read it
+  // sum_products
+  long_tensor_sum,  // tensor cores are taken to round: the whole sum goes through them
 };
 
 // y = x / rms(x) * w for rows of `dim` (a multiple of 8); rstd[row] = 1 / rms.
@@ -36,6 +38,10 @@ cudaError_t transpose(Bug bug, const float* in, float* out, cudaStream_t stream)
 // c (m x n) = a (m x k) b^T (n x k), k a multiple of 8, n even.
 cudaError_t gemm(Bug bug, const bf16* a, const bf16* b, bf16* c, int m, int n, int k,
                  cudaStream_t stream);
+// sums (16 x 8, each 4 values of a lane of one warp) = sum over steps of 16 a[step] b[step], as
+// exact as f32.
+cudaError_t sum_products(Bug bug, const bf16* a, const bf16* b, float* sums, int steps,
+                         cudaStream_t stream);
 
 // Reads in[i], writes out[i] for n threads of one block; for tests with wrong pointers.
 cudaError_t copy_floats(const float* in, float* out, int n, cudaStream_t stream);

@@ -77,6 +77,24 @@ constexpr double kTolerance = 0x1p-8 + 1000 * 0x1p-24;
   return close(to_double(c.values()), want, kTolerance);
 }
 
+::testing::AssertionResult run_sum_products(Bug bug) {
+  constexpr int kSteps = 400;
+  // Of one sign: there the cuts of a tensor core add up. 16 equal products are exact in f32.
+  const std::vector<bf16> a = testing::cast<bf16>(testing::uniform(kSteps, 6, 1, 2)),
+                          b = testing::cast<bf16>(testing::uniform(kSteps, 7, 1, 2));
+  const DeviceArray<bf16> a_device(a), b_device(b);
+  const DeviceArray<float> sums(16 * 8);
+  if (planted::sum_products(bug, a_device.data(), b_device.data(), sums.data(), kSteps, nullptr) !=
+      cudaSuccess) {
+    return ::testing::AssertionFailure() << "the launch failed";
+  }
+  double want = 0;
+  for (int i = 0; i < kSteps; ++i) want += 16.0 * to_f32(a[i]) * to_f32(b[i]);
+  // Rounding errors are independent and add in squares.
+  return close(to_double(sums.values()), std::vector<double>(16 * 8, want),
+               std::sqrt(kSteps) * 0x1p-24);
+}
+
 class UnderSchedule : public ::testing::TestWithParam<simt::NamedConfig> {
  protected:
   void SetUp() override {
@@ -92,6 +110,7 @@ TEST_P(UnderSchedule, CleanKernelsAreRightAndSilent) {
   EXPECT_TRUE(run_transpose(Bug::none));
   EXPECT_TRUE(run_gemm(Bug::none, 130, 72, 200));  // edges on every side
   EXPECT_TRUE(run_gemm(Bug::none, 64, 64, 32));    // one whole tile, one step: empty stages
+  EXPECT_TRUE(run_sum_products(Bug::none));
   EXPECT_EQ(simt::report_text(), "");
 }
 
@@ -157,6 +176,7 @@ TEST_P(UnderSchedule, PlantedFaultsAreFound) {
   for (const Planted& planted : kGemm) {
     expect_found(planted, [&] { return run_gemm(planted.bug, 130, 72, 200); });
   }
+  EXPECT_FALSE(run_sum_products(Bug::long_tensor_sum));  // of numbers: no report, wrong results
 }
 
 }  // namespace

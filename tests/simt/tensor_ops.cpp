@@ -29,12 +29,10 @@ const Fragments& fragments_of(const Thread* thread) {
   return *std::launder(reinterpret_cast<const Fragments*>(thread->in));
 }
 
-typedef float Row __attribute__((vector_size(32)));  // one row of the 16 x 8 result
-
-// d = a b + c for all lanes, K products for each element, summed in f32.
+// d = a b + c for all lanes.
 template <int K>
-void multiply(Warp& warp, const float (&a)[16][K], const Row (&b)[K]) {
-  Row c[16];
+void multiply(Warp& warp, const float (&a)[16][K], const float (&b)[K][8]) {
+  float c[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const Fragments& f = fragments_of(warp.lanes[lane]);
     const int row = lane / 4, column = lane % 4 * 2;
@@ -43,9 +41,7 @@ void multiply(Warp& warp, const float (&a)[16][K], const Row (&b)[K]) {
     c[row + 8][column] = f.c[2];
     c[row + 8][column + 1] = f.c[3];
   }
-  for (int row = 0; row < 16; ++row) {
-    for (int k = 0; k < K; ++k) c[row] += b[k] * a[row][k];
-  }
+  add_products(c, a, b);
   for (int lane = 0; lane < 32; ++lane) {
     const int row = lane / 4, column = lane % 4 * 2;
     const float d[4] = {c[row][column], c[row][column + 1], c[row + 8][column],
@@ -64,8 +60,7 @@ bool whole(const Warp& warp) {
 
 void multiply_bf16(Warp& warp, unsigned, const void*) {
   if (!whole(warp)) return;
-  float a[16][16];
-  Row b[16];
+  float a[16][16], b[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const Fragments& f = fragments_of(warp.lanes[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;
@@ -84,8 +79,7 @@ void multiply_bf16(Warp& warp, unsigned, const void*) {
 
 void multiply_tf32(Warp& warp, unsigned, const void*) {
   if (!whole(warp)) return;
-  float a[16][8];
-  Row b[8];
+  float a[16][8], b[8][8];
   for (int lane = 0; lane < 32; ++lane) {
     const Fragments& f = fragments_of(warp.lanes[lane]);
     const int group = lane / 4, column = lane % 4;

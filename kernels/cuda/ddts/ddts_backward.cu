@@ -61,6 +61,7 @@ template <class T>
 __global__ void __launch_bounds__(kPairThreads) pairs_kernel(PairGradients<T> p, Sequences<T> in) {
   using Shared = PairShared<T>;
   constexpr int kBlock = Shared::kBlock;
+  [[maybe_unused]] constexpr int kUnrolled = kUnrolledSubs<T>;  // in a pragma only
   DYN_SHARED(bytes);
   auto& sm = *reinterpret_cast<typename Shared::Products*>(bytes);
   const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane >> 2, q = lane & 3;
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kPairThreads) pairs_kernel(PairGradients<T> p,
 #pragma unroll
       for (int i = 0; i < 8; ++i) made.half[i >> 2][i & 3] *= decay[i >> 1 & 1];
       const T* rows = half == 0 ? stage.d_o[1] : stage.v[0];
-#pragma unroll
+#pragma unroll kUnrolled
       for (int s = 0; s < kSubs; ++s)
         multiply(made, load_frag_transposed<T, kSlice>(sm.step[half], s * kSub, part * kSub),
                  load_frag_transposed<T, kBlock>(rows, s * kSub, j));
@@ -154,10 +155,11 @@ __global__ void __launch_bounds__(kPairThreads) pairs_kernel(PairGradients<T> p,
         dstate.r[i >> 2][i & 3] = half == 0 ? made_frag.r[i >> 2][i & 3] : given.r[i >> 2][i & 3];
       }
 #pragma unroll
-      for (int s = 0; s < kSubs; ++s) {
+      for (int s = 0; s < kSubs; ++s)
         multiply(dread[s], load_frag<T, kBlock>(d_o, s * kSub, j), state);
+#pragma unroll
+      for (int s = 0; s < kSubs; ++s)
         multiply(dwrite[s], load_frag<T, kBlock>(v, s * kSub, j), dstate);
-      }
 #pragma unroll
       for (int i = 0; i < 3; ++i) {
         const int index = part + kSubs * i;  // of score_block(row, col)

@@ -20,6 +20,10 @@ inline constexpr int kSlice = 64;  // keys that are worked on together
 
 template <class T>
 inline constexpr bool kIsF32 = std::is_same_v<T, float>;
+// Sub-chunks whose products are unrolled together: in f32 all four need more registers than there
+// are.
+template <class T>
+inline constexpr int kUnrolledSubs = kIsF32<T> ? 1 : kSubs;
 template <class T>
 inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));  // elements of a 16-byte access
 
@@ -109,15 +113,26 @@ __device__ __forceinline__ Sums to_sums(const Frag<T>& f) {
   return s;
 }
 
-// c += a b^T.
+// c += a b^T. Tensor cores cut their sums towards zero, so an accumulator drifts that way, by about
+// half a unit of its last place (2^-24) for each product. In f32 the products of this call start
+// from zero, small ones first, and their sum is added with rounding: 8 additions for 12 mma. In
+// bf16 a state drifts by T / 16 steps * 2^-24, at most, where no decay makes it forget: less than
+// the rounding of its operands (2^-9) up to T = 2^19.
 template <class T>
 __device__ __forceinline__ void multiply(Sums& c, const Frag<T>& a, const Frag<T>& b) {
 #pragma unroll
-  for (int i = Frag<T>::kPlanes - 1; i >= 0; --i) {
+  for (int h = 0; h < 2; ++h) {
+    float sums[4] = {};
+    float(&into)[4] = kIsF32<T> ? sums : c.half[h];
 #pragma unroll
-    for (int j = Frag<T>::kPlanes - 1 - i; j >= 0; --j) {
+    for (int i = Frag<T>::kPlanes - 1; i >= 0; --i) {
 #pragma unroll
-      for (int h = 0; h < 2; ++h) ptx::mma_bf16(c.half[h], a.r[i], b.r[j][h], b.r[j][h + 2]);
+      for (int j = Frag<T>::kPlanes - 1 - i; j >= 0; --j)
+        ptx::mma_bf16(into, a.r[i], b.r[j][h], b.r[j][h + 2]);
+    }
+    if constexpr (kIsF32<T>) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) c.half[h][e] += sums[e];
     }
   }
 }

@@ -53,6 +53,7 @@ struct WalkShape {
   static constexpr int kMaxWarps = kSlices == 1 && !kIsF32<T> ? 8 : 4;
   static constexpr int kColumns = kChunk * kWarpColumns;   // elements of a warp's image of `in`
   static constexpr int kMinBlocks = kSlices == 1 ? 2 : 1;  // per SM: bounds the registers
+  static constexpr int kRows = kIsF32<T> && kSlices > 1 ? 1 : 2;  // sub-chunks of outputs of a pass
 
   static constexpr int record_bytes() { return Record<T>{kSlices}.size() * int{sizeof(T)}; }
   static constexpr int bytes(int warps) {
@@ -171,6 +172,8 @@ __global__ void __launch_bounds__(WalkShape<T, kSlices>::kMaxWarps * 32,
                                   WalkShape<T, kSlices>::kMinBlocks) ddts_walk_kernel(Walk<T> w) {
   using Shape = WalkShape<T, kSlices>;
   constexpr bool kReverse = kWalks == Walks::reverse, kOutputs = kWalks != Walks::states;
+  constexpr int kRows = Shape::kRows;
+  [[maybe_unused]] constexpr int kUnrolled = kUnrolledSubs<T>;  // in a pragma only
   DYN_SHARED(bytes);
   const Record<T> layout{kSlices};
   const int tid = threadIdx.x, threads = blockDim.x, warp = tid / 32, lane = tid & 31;
@@ -221,33 +224,33 @@ __global__ void __launch_bounds__(WalkShape<T, kSlices>::kMaxWarps * 32,
     const T* to_out = record + (kReverse ? layout.write() : layout.read());
     const T* to_state = record + (kReverse ? layout.read() : layout.write());
 
-    // In two halves, to save registers: first the two sub-chunks of outputs that fewer others
-    // reach; with the second half the columns update the state.
+    // In passes, to save registers: first the sub-chunks of outputs that fewer others reach; with
+    // the last pass the columns update the state.
 #pragma unroll 1
-    for (int half = 0; half < 2; ++half) {
-      const int first = kReverse == (half == 0) ? kSubs / 2 : 0;
-      const bool last = half == 1;
-      Sums out[kSubs / 2];
+    for (int pass = 0; pass < kSubs / kRows; ++pass) {
+      const bool last = pass == kSubs / kRows - 1;
+      const int first = kReverse ? kSubs - (pass + 1) * kRows : pass * kRows;
+      Sums out[kRows];
       if (kOutputs) {
 #pragma unroll
-        for (int i = 0; i < kSubs / 2; ++i) out[i].clear();
+        for (int i = 0; i < kRows; ++i) out[i].clear();
 #pragma unroll
         for (int n = 0; n < State<kSlices>::kTiles; ++n) {
           const Frag<T> s = to_frag<T>(state.tile[n]);
           const T* image = to_out + n / kSubs * kOperandImage;
 #pragma unroll
-          for (int i = 0; i < kSubs / 2; ++i)
+          for (int i = 0; i < kRows; ++i)
             multiply(out[i], load_frag<T, kSlice>(image, (first + i) * kSub, n % kSubs * kSub), s);
         }
       }
       if (last) state.scale_keys(reinterpret_cast<const float*>(record + layout.decay()));
-#pragma unroll
+#pragma unroll kUnrolled
       for (int s = 0; s < kSubs; ++s) {
-        if (!last && (!kOutputs || s / 2 != first / 2)) continue;
+        if (!last && (!kOutputs || (kReverse ? s < first : s >= first + kRows))) continue;
         const Frag<T> x = load_frag_transposed<T, kWarpColumns>(columns, s * kSub, 0);
         if (kOutputs) {
 #pragma unroll
-          for (int i = 0; i < kSubs / 2; ++i) {
+          for (int i = 0; i < kRows; ++i) {
             const int row = first + i;
             if (kReverse ? row > s : row < s) continue;
             const T* block = record + layout.scores() +
@@ -269,7 +272,7 @@ __global__ void __launch_bounds__(WalkShape<T, kSlices>::kMaxWarps * 32,
         const int t0 = chunk_at(step) * kChunk;
         T* to = w.out + (static_cast<int64_t>(b) * w.length + t0) * w.V;
 #pragma unroll
-        for (int i = 0; i < kSubs / 2; ++i)
+        for (int i = 0; i < kRows; ++i)
           store_tokens(to, out[i], (first + i) * kSub, w.length - t0, column, w.V, w.vectors);
       }
     }
