@@ -62,8 +62,8 @@ Var linear(Context& ctx, const Var& x, const Var& w, RowRange out_rows, LinearOu
     if (!x.slot) return;
     const GemmDims dims{.m = rows, .n = in, .k = out};  // dx = dy w
     const bool adds = type == DType::f32;
-    // Accumulating in bf16 inside the GEMM would round the running total, so the contribution is
-    // computed separately and added once.
+    // gemm() adds to c only in f32. In bf16 the contribution is computed separately, rounded, and
+    // added with another rounding, on every backend alike.
     GradSlot::Target dx = adds ? x.slot->target(inner, x.value.shape(), type)
                                : GradSlot::Target{empty_like(x.value), 0};
     count_scratch(inner.exec,

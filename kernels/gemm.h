@@ -15,10 +15,11 @@ struct GemmDims {
 };
 
 // Accumulates in f32 whatever the types; c is rounded once. beta is 0 or 1, and 1 only with Out =
-// float (a bf16 sum would round per contribution). Instantiated for <float, float>, <bf16, float>,
-// <bf16, bf16>. If cpu_multiplies_bf16() is false, <bf16, *> widens to f32 first, which gives the
-// same result up to summation order and is noted once on stderr. m, n or k of 0 is allowed (k = 0
-// gives beta c). c must not overlap a or b.
+// float. (With a bf16 c, cuBLASLt would round once, the f32 sum of c and the product; the CPU path
+// for processors without bf16 products has no such sum.) Instantiated for <float, float>, <bf16,
+// float>, <bf16, bf16>. If cpu_multiplies_bf16() is false, <bf16, *> widens to f32 first, which
+// gives the same result up to summation order and is noted once on stderr. m, n or k of 0 is
+// allowed (k = 0 gives beta c). c must not overlap a or b.
 template <class In, class Out>
 void gemm(Cpu&, GemmDims dims, Out* c, const In* a, const In* b, float beta);
 template <class In, class Out>

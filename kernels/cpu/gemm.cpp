@@ -74,7 +74,11 @@ Product make_product(const GemmDims& d, bool add) {
     ops.append_sum(1.0f);
     attr.set_post_ops(ops);
   }
+#if DNNL_VERSION_MAJOR >= 3  // which has no descriptors of operations any more
+  p.primitive = dnnl::matmul({engine(), p.a, p.b, p.c, attr});
+#else
   p.primitive = dnnl::matmul({dnnl::matmul::desc(p.a, p.b, p.c), attr, engine()});
+#endif
   return p;
 }
 
