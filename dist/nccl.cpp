@@ -43,12 +43,15 @@ Event make_event() {
   return Event(event);
 }
 
-// The sums of NVLink switches may differ from call to call (see make_nccl). NCCL reads its
-// environment once, so this must run before the first NCCL call.
-void exclude_switches() {
+// Settings of NCCL, which reads its environment once: this must run before the first call. The sums
+// of NVLink switches may differ from call to call (see make_nccl). Connections are made at the
+// start, for every algorithm, and not where a sum first needs one: their buffers would come when
+// the memory of a step is at its peak.
+void settle_environment() {
   constexpr int kKeep = 0;  // the user's setting wins
-  CHECK(setenv("NCCL_NVLS_ENABLE", "0", kKeep) == 0,
-        "NCCL_NVLS_ENABLE=0 cannot be put into the environment: ", std::strerror(errno));
+  for (const char* name : {"NCCL_NVLS_ENABLE", "NCCL_RUNTIME_CONNECT"})
+    CHECK(setenv(name, "0", kKeep) == 0, name,
+          "=0 cannot be put into the environment: ", std::strerror(errno));
 }
 
 class Nccl final : public Communicator {
@@ -57,7 +60,7 @@ class Nccl final : public Communicator {
     ncclUniqueId id{};
     cudaDeviceProp properties{};
     together(control_, [&] {
-      exclude_switches();
+      settle_environment();
       CUDA_CHECK(cudaSetDevice(device_));  // NCCL uses the current device
       CUDA_CHECK(cudaGetDeviceProperties(&properties, device_));
       stream_ = make_stream();
@@ -68,6 +71,12 @@ class Nccl final : public Communicator {
     require_own_gpu(properties);
     control_.broadcast(std::as_writable_bytes(std::span(&id, 1)), 0);
     check(ncclCommInitRank(&comm_, world_size(), id, rank()), "ncclCommInitRank");
+    try {
+      warm_up();
+    } catch (const std::exception&) {
+      stop();
+      throw;
+    }
   }
 
   Nccl(std::unique_ptr<Communicator> control, int device) : Nccl(*control, device) {
@@ -154,6 +163,19 @@ class Nccl final : public Communicator {
     CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
   }
   void finish(Cuda& gpu) { CUDA_CHECK(cudaStreamWaitEvent(gpu.stream, after_.get(), 0)); }
+
+  // What NCCL still allocates at the first sum (its kernels; where the user or an older version
+  // connects late, the buffers of a connection) it allocates here. This kind of sum is the only
+  // one.
+  void warm_up() {
+    float* x = nullptr;
+    CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&x), sizeof(float)));
+    const std::unique_ptr<float, decltype(&cudaFree)> owner(x, cudaFree);
+    CUDA_CHECK(cudaMemsetAsync(x, 0, sizeof(float), stream_.get()));
+    check(ncclAllReduce(x, x, 1, ncclFloat, ncclSum, comm_, stream_.get()), "ncclAllReduce");
+    CUDA_CHECK(cudaEventRecord(after_.get(), stream_.get()));
+    wait_for_sums();
+  }
 
   // With two ranks on one GPU, NCCL may hang instead of failing.
   void require_own_gpu(const cudaDeviceProp& properties) {

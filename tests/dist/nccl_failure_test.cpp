@@ -60,6 +60,33 @@ TEST_P(NcclTest, ASumWhoseRankLeftIsAnErrorAndNotAHang) {
   wait(gpu);
 }
 
+// NCCL allocates at the first sum: it must come at the start, and not when memory is short.
+TEST_P(NcclTest, IsWarmWhenItIsMade) {
+  const std::vector<std::string> making = {"ncclCommInitRank", "ncclAllReduce"};
+  nccl.reset();
+  unsetenv("NCCL_RUNTIME_CONNECT");
+  (void)fakecuda::take_calls();
+  nccl = make_nccl(world(), gpu);
+  EXPECT_EQ(std::string(std::getenv("NCCL_RUNTIME_CONNECT")), "0");
+  std::vector<std::string> calls = fakecuda::take_calls();
+  if (world().rank() == 0) {
+    EXPECT_EQ(calls.front(), "ncclGetUniqueId");
+    calls.erase(calls.begin());
+  }
+  EXPECT_EQ(calls, making);
+  EXPECT_EQ(fakecuda::unfinished(), 0u);
+
+  const std::unique_ptr<Communicator> group = nccl->split(0, 0);
+  calls = fakecuda::take_calls();
+  calls.erase(calls.begin(), calls.end() - 2);
+  EXPECT_EQ(calls, making);
+
+  // On every rank, so that none waits for the others.
+  fakecuda::fail_next("ncclAllReduce", ncclSystemError, "out of memory");
+  const std::string got = failure_of([&] { (void)nccl->split(0, 0); });
+  EXPECT_TRUE(contains(got, "ncclAllReduce: unhandled system error: out of memory")) << got;
+}
+
 TEST_P(NcclTest, FailuresOfGroups) {
   const int last = world().world_size() - 1;
   const std::string color =

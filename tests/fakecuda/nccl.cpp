@@ -25,9 +25,11 @@ struct Failure {
 std::map<std::string, Failure> planned;
 std::optional<std::string> gone;  // planned: the rank that the next sum waits for in vain
 std::string last_error;
+std::vector<std::string> calls;
 
 // What `call` returns by plan, else success.
 ncclResult_t outcome(const char* call) {
+  calls.emplace_back(call);
   const auto found = planned.find(call);
   if (found == planned.end()) return ncclSuccess;
   const Failure failure = found->second;
@@ -64,6 +66,8 @@ void sum_now(const Comm& comm, const float* from, float* to, size_t n) {
 void fakecuda::fail_next(const std::string& call, ncclResult_t result, const std::string& text) {
   planned[call] = {result, text};
 }
+
+std::vector<std::string> fakecuda::take_calls() { return std::exchange(calls, {}); }
 
 void fakecuda::lose_rank(const std::string& text) { gone = text; }
 
