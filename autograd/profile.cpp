@@ -9,12 +9,19 @@ namespace rodimus {
 void Profile::start() {
   rows_ = {Row{.op = {"unaccounted"}}};
   open_ = 0;
+  charged_.clear();
+  if (device_.mark) device_.mark();
   since_ = Clock::now();
 }
 
 void Profile::stop() {
   CHECK(open_ == 0 && !rows_.empty(), "Profile::stop: inside a scope, or without start()");
   charge();
+  if (!device_.mark) return;
+  const std::vector<double> seconds = device_.read();
+  CHECK(seconds.size() == charged_.size(), "Profile::stop: ", seconds.size(), " times for ",
+        charged_.size(), " marks");
+  for (size_t i = 0; i < seconds.size(); ++i) rows_[charged_[i]].seconds += seconds[i];
 }
 
 double Profile::seconds() const {
@@ -24,7 +31,11 @@ double Profile::seconds() const {
 }
 
 void Profile::charge() {
-  if (wait_) wait_();
+  if (device_.mark) {
+    device_.mark();
+    charged_.push_back(open_);
+    return;
+  }
   const auto now = Clock::now();
   rows_[open_].seconds += std::chrono::duration<double>(now - since_).count();
   since_ = now;

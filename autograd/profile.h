@@ -44,9 +44,14 @@ class Profile {
   void start();
   void stop();
 
-  // GPU work runs after it is queued: with `wait`, the clock is read once it has finished, so each
-  // op is charged its own time. Without it, only host time is measured.
-  void wait_with(std::function<void()> wait) { wait_ = std::move(wait); }
+  // The clock of a device that runs work after it was queued: each op is charged the time of its
+  // own work, and the host does not wait between start() and stop(). Without it, host time is
+  // measured.
+  struct DeviceClock {
+    std::function<void()> mark;                 // a moment behind the work queued so far
+    std::function<std::vector<double>()> read;  // waits; seconds from each mark to the next
+  };
+  void use(DeviceClock clock) { device_ = std::move(clock); }
 
   // In order of the first call; row 0 is "unaccounted".
   std::span<const Row> rows() const { return rows_; }
@@ -58,8 +63,7 @@ class Profile {
   class Scope {
    public:
     Scope(Profile* profile, const Op& op, Phase phase = Phase::forward);
-    // If the profile waits for the scope's work and that work failed, throws its error, unless
-    // another exception is already in flight.
+    // Throws what the device's clock throws, unless another exception is already in flight.
     ~Scope() noexcept(false);
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -79,7 +83,8 @@ class Profile {
   size_t open_ = 0;
   Clock::time_point since_;
   bool replaying_ = false;
-  std::function<void()> wait_;
+  DeviceClock device_;
+  std::vector<size_t> charged_;  // the row that is charged with the time up to each mark
 };
 
 std::string_view name_of(Profile::Phase phase);

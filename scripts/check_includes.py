@@ -71,7 +71,7 @@ VENDOR = [
     (r"benchmark/.*", ["bench/"]),
 ]
 # Headers directly in kernels/ that are basic types or tools, not ops.
-INFRASTRUCTURE = {"bad_input", "device", "dry", "dtype", "exec", "head_loss_blocks", "memory"}
+INFRASTRUCTURE = {"bad_input", "device", "dry", "dtype", "exec", "head_loss_blocks", "memory", "timeline"}
 # Ops that are tested against a published table of known answers, not a specification of ours.
 PUBLISHED = {"philox"}
 # Ops that are never differentiated, and the one whose differentiable op has another name.

@@ -176,8 +176,8 @@ void download(Cuda& gpu, void* to, const void* from, int64_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(fault_slot.data, gpu.faults, sizeof(faults), cudaMemcpyDeviceToHost,
                              gpu.stream));
   CUDA_CHECK(cudaEventRecord(fault_slot.done, gpu.stream));
+  CUDA_CHECK(cudaEventSynchronize(fault_slot.done));  // and with it the last piece: one wait
   finish(before);
-  CUDA_CHECK(cudaEventSynchronize(fault_slot.done));
   std::memcpy(faults.data(), fault_slot.data, sizeof(faults));
   for (int kind = 0; kind < cuda::kFaults; ++kind) {
     if (faults[static_cast<size_t>(kind)].first_bad == cuda::kNoFault) continue;

@@ -21,14 +21,17 @@ const Profile::Row& row(const Profile& profile, const std::string& label, Phase 
   throw Error("no row " + label);
 }
 
-// On a GPU an op fails where the profile waits for it: that must be an ordinary error that does not
-// end the program, even while another exception is in flight.
+// On a GPU the work of an op may have failed by the end of its scope: that must be an ordinary
+// error that does not end the program, even while another exception is in flight.
 TEST(Profile, AFailureOfTheWorkIsAnError) {
   Profile profile;
   bool fails = false;
-  profile.wait_with([&] {
+  size_t marks = 0;
+  const auto mark = [&] {
     if (fails) throw Error("the device failed");
-  });
+    ++marks;
+  };
+  profile.use({mark, [&] { return std::vector<double>(marks - 1); }});
   profile.start();
   const auto scopes = [&](const char* own) {
     const Profile::Scope outer(&profile, {"outer"});
@@ -48,6 +51,39 @@ TEST(Profile, AFailureOfTheWorkIsAnError) {
   EXPECT_EQ(message(nullptr), "the device failed");
   EXPECT_EQ(message("the op failed"), "the op failed");
   profile.stop();  // outside of every scope again
+}
+
+// Time belongs to the scope that is open while the device works, and is read once.
+TEST(Profile, ADeviceIsReadOnceAtTheEnd) {
+  double now = 0;
+  std::vector<double> marks;
+  int reads = 0;
+  const auto read = [&] {
+    ++reads;
+    std::vector<double> seconds;
+    for (size_t i = 1; i < marks.size(); ++i) seconds.push_back(marks[i] - marks[i - 1]);
+    return seconds;
+  };
+  Profile profile;
+  profile.use({[&] { marks.push_back(now); }, read});
+  profile.start();
+  now += 1;
+  {
+    const Profile::Scope outer(&profile, {"outer"});
+    now += 2;
+    {
+      const Profile::Scope inner(&profile, {"inner"});
+      now += 4;
+    }
+    now += 8;
+  }
+  now += 16;
+  EXPECT_EQ(reads, 0);
+  profile.stop();
+  EXPECT_EQ(reads, 1);
+  EXPECT_EQ(profile.rows()[0].seconds, 17);
+  EXPECT_EQ(row(profile, "outer", Phase::forward).seconds, 10);
+  EXPECT_EQ(row(profile, "inner", Phase::forward).seconds, 4);
 }
 
 TEST(Profile, TimeBelongsToTheInnermostScope) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -22,6 +23,8 @@ struct Gpus {
 };
 Gpus gpus;
 int current_gpu = 0;
+cudaError_t driver_error = cudaSuccess;
+int driver_version = kDriverVersion;
 int waits_until_ignored = 0;
 bool is_gpu(int device) { return device >= 0 && device < gpus.count; }
 
@@ -32,9 +35,22 @@ cudaError_t result(cudaError_t error) {
 }
 
 struct Event {
+  bool timed;
   WorkPtr recorded;
+  std::shared_ptr<std::chrono::steady_clock::time_point> when;  // it was reached
 };
 Event& event_of(cudaEvent_t handle) { return *reinterpret_cast<Event*>(handle); }
+
+int64_t waits = 0;
+// What a call does that blocks the host.
+void wait_for(const WorkPtr& work) {
+  if (work && !work->done) ++waits;
+  finish(work);
+}
+void wait_for_all() {
+  if (unfinished() > 0) ++waits;
+  finish_all();
+}
 
 std::map<const std::byte*, size_t> pinned;
 bool is_pinned(const void* pointer) {
@@ -74,6 +90,11 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
 
 }  // namespace
 
+int64_t fakecuda::take_waits() { return std::exchange(waits, 0); }
+void fakecuda::set_driver(cudaError_t error, int version) {
+  driver_error = error;
+  driver_version = version;
+}
 void fakecuda::set_gpus(int first, int count) { gpus = {first, count}; }
 void fakecuda::ignore_wait(int number) { waits_until_ignored = number; }
 
@@ -81,7 +102,17 @@ extern "C" {
 
 // ---- Devices and errors ------------------------------------------------------------------------
 
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = driver_version;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = kRuntimeVersion;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (driver_error != cudaSuccess) return result(driver_error);
   *count = gpus.count;
   return result(gpus.count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
@@ -139,7 +170,7 @@ const char* cudaGetErrorName(cudaError_t error) {
                                                   : "cudaErrorOfTheFake";
 }
 cudaError_t cudaDeviceSynchronize() {
-  finish_all();
+  wait_for_all();
   return cudaSuccess;
 }
 
@@ -151,7 +182,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 cudaError_t cudaFree(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
-  finish_all();
+  wait_for_all();
   simt::device_free(pointer);
   return cudaSuccess;
 }
@@ -202,7 +233,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned flags) {
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* pointer) {
-  finish_all();
+  wait_for_all();
   simt::forbid_host(pointer);
   pinned.erase(static_cast<std::byte*>(pointer));
   std::free(pointer);
@@ -220,11 +251,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   const WorkPtr work =
       enqueue(stream_of(stream), "cudaMemcpyAsync", [=] { copy_now(to, from, bytes, kind); });
   if (kind == cudaMemcpyDeviceToHost && !is_pinned(to))
-    finish(work);  // pageable: returns when done
+    wait_for(work);  // pageable: returns when done
   return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  finish(enqueue(stream_of(nullptr), "cudaMemcpy", [=] { copy_now(to, from, bytes, kind); }));
+  wait_for(enqueue(stream_of(nullptr), "cudaMemcpy", [=] { copy_now(to, from, bytes, kind); }));
   return cudaSuccess;
 }
 cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height,
@@ -258,15 +289,16 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  finish(stream_of(stream).last);
+  wait_for(stream_of(stream).last);
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return poll(stream_of(stream).last) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  if (flags != cudaEventDisableTiming) not_implemented("events that measure time");
-  *event = reinterpret_cast<cudaEvent_t>(new Event);
+  if (flags != cudaEventDisableTiming && flags != cudaEventDefault)
+    not_implemented("cudaEventCreateWithFlags " + std::to_string(flags));
+  *event = reinterpret_cast<cudaEvent_t>(new Event{flags == cudaEventDefault, {}, {}});
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -274,7 +306,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  event_of(event).recorded = enqueue(stream_of(stream), "cudaEventRecord", [] {});
+  using Clock = std::chrono::steady_clock;
+  const auto when = std::make_shared<Clock::time_point>();
+  event_of(event).when = when;
+  event_of(event).recorded =
+      enqueue(stream_of(stream), "cudaEventRecord", [when] { *when = Clock::now(); });
+  return cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
+  const Event &first = event_of(from), &last = event_of(to);
+  if (!first.timed || !last.timed || !first.recorded || !last.recorded)
+    return result(cudaErrorInvalidResourceHandle);
+  if (!first.recorded->done || !last.recorded->done) return cudaErrorNotReady;
+  *ms = std::chrono::duration<float, std::milli>(*last.when - *first.when).count();
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -283,7 +327,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  finish(event_of(event).recorded);
+  wait_for(event_of(event).recorded);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {

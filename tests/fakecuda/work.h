@@ -61,6 +61,9 @@ void mistake(const char* kind, const std::string& message);
 // A call of the fake that it does not know: says so and ends the program.
 [[noreturn]] void not_implemented(const std::string& what);
 
+// How often the host had to wait for work that was not done, since the last time this was asked.
+int64_t take_waits();
+
 // The cudaStreamWaitEvent with this number, counted from now on and from 1, does nothing; 0: none
 // is ignored. What depends on a wait must be seen to fail without it.
 void ignore_wait(int number);
@@ -68,6 +71,10 @@ void ignore_wait(int number);
 // The GPUs of the machine that this process sees: number first and those after it. When nothing is
 // said, one of its own. None: as on a machine without a driver.
 void set_gpus(int first, int count);
+// cudaGetDeviceCount fails with `error`; `version` is the CUDA version of the driver, as 13010 for
+// 13.1, or 0: no driver. (cudaSuccess, kDriverVersion): as before.
+inline constexpr int kDriverVersion = 13010, kRuntimeVersion = 13000;
+void set_driver(cudaError_t error, int version);
 
 // Reports a range that is not inside one live allocation of the device.
 void require_device(const void* pointer, size_t bytes, const std::string& what);

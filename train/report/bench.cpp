@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <fstream>
 #include <optional>
 
+#include "base/progress.h"
 #include "kernels/device.h"
 #include "kernels/memory.h"
 #include "kernels/philox.h"
+#include "kernels/timeline.h"
 #include "train/config/resolve.h"
 #include "train/peak.h"
 #include "train/placement.h"
@@ -65,42 +68,26 @@ Batch random_batch(const ResolvedConfig& config, int rank) {
   return batch;
 }
 
-}  // namespace
-
-void wait_for_device(Profile& profile, Exec& exec) {
-  if (device_of(exec) == Device::cuda)
-    profile.wait_with([&exec] { on_device(exec, [](auto& backend) { wait(backend); }); });
-}
-
-namespace {
-
-TrainingBench bench_training(const ResolvedConfig& config, const Context& ctx, Model& model,
+TrainingBench bench_training(const ResolvedConfig& config, Context ctx, Model& model,
                              const BenchOptions& options, const MachineRates& rates,
                              Communicator& communicator) {
-  Context profiled = ctx;
-  const auto optimizer = make_optimizer(profiled.exec, model.parameters(), config.optimizer);
+  const auto optimizer = make_optimizer(ctx.exec, model.parameters(), config.optimizer);
   const Batch batch = random_batch(config, communicator.rank());
   const int ranks = communicator.world_size();
-  Stepper stepper{.ctx = profiled,
+  Stepper stepper{.ctx = ctx,
                   .model = model,
                   .optimizer = *optimizer,
                   .communicator = communicator,
                   .tokens = config.tokens_per_step(),
                   .micro_batches = config.micro_batches(),
                   .recompute = config.run.recompute,
-                  .next = [&] { return to_tensors(profiled.exec, batch); }};
+                  .next = [&] { return to_tensors(ctx.exec, batch); }};
   constexpr double kStay = 0;  // learning rate: random targets would make the model diverge
   for (int64_t i = 0; i < options.warmup; ++i) stepper.step(kStay);
   memory::reset_peak();
-  std::vector<Profile> steps(static_cast<size_t>(options.steps));
-  for (Profile& profile : steps) {
-    stepper.ctx.profile = &profile;
-    wait_for_device(profile, profiled.exec);
-    profile.start();
-    const StepResult result = stepper.step(kStay);
-    profile.stop();
-    if (result.skipped) fail("bench: the loss or its gradient is not finite");
-  }
+  const Measured measured = measure(stepper.ctx, options.steps, [&] {
+    if (stepper.step(kStay).skipped) fail("bench: the loss or its gradient is not finite");
+  });
   TrainingBench result;
   result.allocator_peak = memory::stats(ctx.device()).peak;
   result.process_bytes = resident_bytes();
@@ -118,19 +105,44 @@ TrainingBench bench_training(const ResolvedConfig& config, const Context& ctx, M
   result.predicted = dry.memory;
   result.flop = dry.useful_flop() * ranks;
   result.gemm_gflops = rates.gemm(ctx.compute);
-  const Profile& median = median_of(steps);
-  result.step_s = median.seconds();
-  result.ops = table_of(median, result.gemm_gflops / ranks, rates.triad / ranks);
+  result.step_s = measured.seconds;
+  result.ops = table_of(measured.profile, result.gemm_gflops / ranks, rates.triad / ranks);
   return result;
 }
 
 }  // namespace
 
-const Profile& median_of(std::vector<Profile>& profiles) {
-  const auto middle = profiles.begin() + static_cast<std::ptrdiff_t>((profiles.size() - 1) / 2);
-  std::nth_element(profiles.begin(), middle, profiles.end(),
+Measured measure(Context& ctx, int64_t times, const std::function<void()>& work) {
+  std::optional<Timeline> timeline;
+  on_device(ctx.exec, [&]<class Backend>(Backend& backend) {
+    if constexpr (std::is_same_v<Backend, Cuda>) timeline.emplace(backend);
+  });
+  const auto wait_for_device = [&] { on_device(ctx.exec, [](auto& backend) { wait(backend); }); };
+  std::vector<double> seconds;
+  std::vector<Profile> profiles(static_cast<size_t>(times));
+  for (Profile& profile : profiles) {
+    if (timeline) {
+      wait_for_device();
+      const auto begin = std::chrono::steady_clock::now();
+      work();
+      wait_for_device();
+      seconds.push_back(seconds_since(begin));
+      profile.use({[&] { timeline->mark(); }, [&] { return timeline->read(); }});
+    }
+    ctx.profile = &profile;
+    profile.start();
+    work();
+    profile.stop();
+    ctx.profile = nullptr;
+    if (!timeline) seconds.push_back(profile.seconds());
+  }
+  const auto middle = (times - 1) / 2;
+  std::nth_element(seconds.begin(), seconds.begin() + middle, seconds.end());
+  std::nth_element(profiles.begin(), profiles.begin() + middle, profiles.end(),
                    [](const auto& a, const auto& b) { return a.seconds() < b.seconds(); });
-  return *middle;
+  const auto at = static_cast<size_t>(middle);
+  profiles[at].use({});  // its clock ends here
+  return {seconds[at], std::move(profiles[at])};
 }
 
 Bench bench(const Config& written, const BenchOptions& options, Communicator& control) {

@@ -2,6 +2,7 @@
 // generation come to it. Uses random tokens; needs no data.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -83,11 +84,14 @@ DecodeBench bench_decode(Context& ctx, Model& model, const BenchOptions& options
 // values as far back as the window reaches.
 ModelState state_at(Context& ctx, Model& model, int64_t position);
 
-// On a GPU: makes the profile's clock wait for the work of each op. `exec` must outlive `profile`.
-void wait_for_device(Profile& profile, Exec& exec);
-
-// The profile with the median time; reorders them.
-const Profile& median_of(std::vector<Profile>& profiles);
+// The median of `times` runs of `work`, which uses `ctx`: the time, and a profile. On a GPU a
+// profile slows the host, which queues an event for each op: there the two come from runs of their
+// own, and a run that is timed waits for the GPU only at its end.
+struct Measured {
+  double seconds = 0;
+  Profile profile;
+};
+Measured measure(Context& ctx, int64_t times, const std::function<void()>& work);
 
 // The rows of a profile compared with the rates of this rank. Seconds add up to the total.
 BenchTable table_of(const Profile& profile, double gemm_gflops, double triad_gb_per_s);

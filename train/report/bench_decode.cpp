@@ -68,20 +68,13 @@ DecodeBench bench_decode(Context& ctx, Model& model, const BenchOptions& options
     ModelState state = state_at(ctx, model, position);
     int32_t token = 0;
     for (int64_t i = 0; i < options.warmup; ++i) token = next_token(ctx, model, state, token);
-    std::vector<Profile> tokens(static_cast<size_t>(options.steps));
-    for (Profile& profile : tokens) {
-      ctx.profile = &profile;
-      wait_for_device(profile, ctx.exec);
-      profile.start();
-      token = next_token(ctx, model, state, token);
-      profile.stop();
-    }
-    ctx.profile = nullptr;
-    const Profile& median = median_of(tokens);
-    result.positions.push_back({.position = position,
-                                .token_s = median.seconds(),
-                                .state_bytes = bytes_of(state),
-                                .ops = table_of(median, rates.gemm(ctx.compute), rates.triad)});
+    const Measured measured =
+        measure(ctx, options.steps, [&] { token = next_token(ctx, model, state, token); });
+    result.positions.push_back(
+        {.position = position,
+         .token_s = measured.seconds,
+         .state_bytes = bytes_of(state),
+         .ops = table_of(measured.profile, rates.gemm(ctx.compute), rates.triad)});
   }
   return result;
 }
