@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/faults.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/why_no_gpu.h"
 #include "kernels/memory.h"
 
 namespace rodimus {
@@ -63,11 +64,10 @@ Cuda open(int index) {
 Gpus find_gpus() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) {  // without a driver the code differs from system to system
-    (void)cudaGetLastError();
-    return {0, cudaGetErrorString(error)};
+  if (error != cudaSuccess || count == 0) {
+    (void)cudaGetLastError();  // or the next call would report it again
+    return {0, cuda::why_no_gpu(error)};
   }
-  if (count == 0) return {0, "the driver shows no device"};
   for (int index = 0; index < count; ++index) {
     int major = 0;
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
