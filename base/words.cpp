@@ -49,6 +49,11 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::string shortened(const std::string& text) {
+  constexpr size_t kLongest = 60;
+  return one_line(text.size() <= kLongest ? text : text.substr(0, kLongest) + "...");
+}
+
 std::string join_or(std::span<const std::string> words) {
   std::string text;
   for (size_t i = 0; i < words.size(); ++i) {

@@ -21,6 +21,9 @@ std::string nearest(std::string_view word, std::span<const std::string> candidat
 // they quote.
 std::string one_line(std::string text);
 
+// The same, with "..." for what follows the first 60 characters: to quote a value in an error.
+std::string shortened(const std::string& text);
+
 // "a", "a or b", "a, b or c".
 std::string join_or(std::span<const std::string> words);
 

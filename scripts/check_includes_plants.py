@@ -5,7 +5,7 @@ from pathlib import Path
 HEADER = "#pragma once\nnamespace rodimus::cuda {\n"
 # A tree that obeys every rule; each plant below breaks one of them.
 CLEAN = {
-    "CMakeLists.txt": "add_executable(rodimus train/main.cpp)\n",
+    "CMakeLists.txt": "add_executable(rodimus train/main.cpp train/commands/command.cpp)\n",
     "base/error.h": "#pragma once\n",
     "kernels/exec.h": '#pragma once\n#include "base/error.h"\n',
     "kernels/norm.h": '#pragma once\n#include "kernels/exec.h"\n',
@@ -32,18 +32,19 @@ CLEAN = {
     "dist/mpi.cpp": '#include <mpi.h>\n#include "autograd/norm.h"\n',
     "dist/CMakeLists.txt": "add_library(dist mpi.cpp)\n",
     "checkpoints/save.h": '#pragma once\n#include "layers/linear.h"\n#include <hdf5.h>\n',
-    "train/commands/cli.h": "#pragma once\n",
+    "train/commands/command_line.h": "#pragma once\n",
     "train/report/plan.h": "#pragma once\n",
-    "train/main.cpp": '#include <CLI/CLI.hpp>\n#include <vector>\n#include "data/shard.h"\n',
+    "train/commands/command.cpp": "#include <CLI/CLI.hpp>\n",
+    "train/main.cpp": '#include <vector>\n#include "data/shard.h"\n',
     "tests/kernels/norm_test.cpp": '#include <gtest/gtest.h>\n#include "kernels/reference/norm.h"\n',
     "tests/support/mpi_main.cpp": "",
     "tests/data/shard_test.cpp": "#include <sentencepiece_processor.h>\n",
-    "tests/train/cli_test.cpp": "#include <CLI/CLI.hpp>\n",
+    "tests/train/command_line_test.cpp": "#include <CLI/CLI.hpp>\n",
     "tests/fuzz/shard_fuzz.cpp": "",
     "tests/e2e/resume_test.py": "",
     "tests/e2e/support.py": "",
     "tests/CMakeLists.txt": "rodimus_test(kernels/norm_test kernels)\n"
-                            "foreach(name data/shard train/cli)\n  rodimus_test(${name}_test)\n"
+                            "foreach(name data/shard train/command_line)\n  rodimus_test(${name}_test)\n"
                             "endforeach()\n"
                             "add_executable(x ${CMAKE_SOURCE_DIR}/tests/support/mpi_main.cpp)\n",
     "tests/e2e/CMakeLists.txt": "foreach(name resume)\n  add_test(COMMAND python3 "
@@ -65,6 +66,7 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("path", "autograd/norm.h", '#pragma once\n#include "norm.h"\n'),
     ("path", "layers/linear.h", '#pragma once\n#include "../data/shard.h"\n'),
     ("path", "layers/linear.h", "#pragma once\n#include <data/shard.h>\n"),
+    ("vendor", "train/main.cpp", "#include <CLI/CLI.hpp>\n"),
     ("vendor", "train/main.cpp", "#include <mpi.h>\n"),
     ("vendor", "train/main.cpp", '#include "mpi.h"\n'),
     ("vendor", "data/shard.h", "#pragma once\n#include <hdf5.h>\n"),
@@ -75,7 +77,7 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("vendor", "train/main.cpp", "#include <sentencepiece_processor.h>\n"),
     ("vendor", "data/shard.h", "#pragma once\n#include <xxhash.h>\n"),
     ("vendor", "train/main.cpp", "#include <archive.h>\n"),
-    ("vendor", "tests/train/cli_test.cpp", "#include <sentencepiece_processor.h>\n"),
+    ("vendor", "tests/train/command_line_test.cpp", "#include <sentencepiece_processor.h>\n"),
     ("vendor", "tests/data/shard_test.cpp", "#include <CLI/CLI.hpp>\n"),
     ("vendor", "layers/linear.h", "#pragma once\n#include <immintrin.h>\n"),
     ("vendor", "data/shard.h", "#pragma once\n#include <toml++/toml.h>\n"),
@@ -91,7 +93,7 @@ PLANTS = [  # (what the report must say after the file's name, file, its content
     ("op", "kernels/memory_bound.h", "#pragma once\n"),
     ("op: kernels/cpu/rotary is missing", "kernels/rotary.h", "#pragma once\n"),
     ("op: kernels/cuda/rotary is missing", "kernels/rotary.h", "#pragma once\n"),
-    ("rooms", "train/config/keys.h", '#pragma once\n#include "train/commands/cli.h"\n'),
+    ("rooms", "train/config/keys.h", '#pragma once\n#include "train/commands/command_line.h"\n'),
     ("rooms", "train/main.cpp", '#include "train/report/plan.h"\n'),
     ("rooms", "kernels/norm.h", '#pragma once\n#include "kernels/cpu/tiles.h"\n'),
     ("rooms", "kernels/cpu/norm.cpp", '#include "kernels/cuda/tiles.cuh"\n'),

@@ -2,7 +2,7 @@
 // file.
 #include <iostream>
 
-#include "train/commands/cli.h"
+#include "train/commands/command_line.h"
 #include "train/commands/commands.h"
 #include "train/version.h"
 

@@ -3,12 +3,13 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <set>
 #include <sstream>
 
 #include "dist/communicator.h"
-#include "train/commands/cli.h"
+#include "train/commands/command_line.h"
 #include "train/commands/commands.h"
 #include "train/commands/option_checks.h"
 #include "train/config/config_schema.h"
@@ -119,16 +120,16 @@ TEST(Options, EveryOneOfEveryCommandRefusesBadValues) {
 }
 
 TEST(Options, BoundsBelongToTheRange) {
-  const auto accepts = [](const CLI::Validator& validator, std::string text) {
+  const auto accepts = [](const Check& validator, std::string text) {
     return validator(text).empty();
   };
-  const CLI::Validator small = integer_in(-1, 3);
+  const Check small = integer_in(-1, 3);
   for (const char* text : {"-1", "0", "3", "003"}) EXPECT_TRUE(accepts(small, text)) << text;
   for (const char* text : {"-2", "4"}) EXPECT_FALSE(accepts(small, text)) << text;
   EXPECT_TRUE(accepts(any_seed(), "18446744073709551615"));
   EXPECT_TRUE(accepts(integer_in(0), "9223372036854775807"));
   EXPECT_FALSE(accepts(integer_in(0), "9223372036854775808"));
-  const CLI::Validator open = number_in({.low = 0, .high = 1, .above = true, .below = true});
+  const Check open = number_in({.low = 0, .high = 1, .above = true, .below = true});
   for (const char* text : {"1e-300", "0.5", "0.999"}) EXPECT_TRUE(accepts(open, text)) << text;
   for (const char* text : {"0", "1", "-0.0"}) EXPECT_FALSE(accepts(open, text)) << text;
   std::string octal = "010";

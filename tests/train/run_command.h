@@ -1,23 +1,23 @@
-// Runs one subcommand as the program does, in this process.
+// Runs one sub-command as the program does, in this process.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
+#include <iostream>
 #include <string>
 #include <vector>
 
+#include "train/commands/command_line.h"
+
 namespace rodimus::testing {
 
-// The command's standard output. Errors are thrown or, if all ranks agree on them, printed.
-inline std::string run_command(void (*add)(CLI::App&), std::vector<std::string> arguments) {
-  CLI::App app{"rodimus"};
-  add(app);
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the last argument first
+// What the command prints to stdout. A wrong command line throws UsageError; the command's own
+// errors are thrown or, when all ranks agree on them, printed.
+inline std::string run_command(AddCommand add, const std::vector<std::string>& arguments) {
   ::testing::internal::CaptureStdout();
   try {
-    app.parse(arguments);
+    parse_and_run(arguments, {&add, 1}, "", std::cout);
+    std::cout.flush();
   } catch (...) {
     ::testing::internal::GetCapturedStdout();
     throw;

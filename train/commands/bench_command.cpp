@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "train/commands/commands.h"
 #include "train/commands/mpi_session.h"
@@ -42,32 +43,31 @@ void run(const Arguments& arguments, Communicator& communicator) {
 
 void add_bench_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "bench", "Time the machine and a training step, or generation, op by op; needs no data");
-  add_config_options(*command, arguments->config, arguments->set)->required();
+  Command command(app, "bench",
+                  "Time the machine and a training step, or generation, op by op; needs no data");
+  add_config_options(command, arguments->config, arguments->set).required();
   command
-      ->add_option("--steps", arguments->steps,
-                   "Steps to time, of which the median is shown (default: 5; 50 tokens with "
-                   "--decode)")
-      ->check(integer_in(1, 1000000));
-  command->add_option("--warmup", arguments->bench.warmup, "Steps before the first timed one")
-      ->check(integer_in(0, 1000000))
-      ->capture_default_str();
-  command->add_flag("--decode", arguments->bench.decode,
-                    "Generation of single tokens at positions 1k and 64k instead of training");
-  command->add_option("--threads", arguments->threads, "Threads per rank; 0: run.threads")
-      ->check(integer_in(0, 4096))
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->footer(
-      "Example:\n"
+      .option("--steps", arguments->steps,
+              "Steps to time, of which the median is shown (default: 5; 50 tokens with "
+              "--decode)")
+      .check(integer_in(1, 1000000));
+  command.option("--warmup", arguments->bench.warmup, "Steps before the first timed one")
+      .check(integer_in(0, 1000000))
+      .show_default();
+  command.flag("--decode", arguments->bench.decode,
+               "Generation of single tokens at positions 1k and 64k instead of training");
+  command.option("--threads", arguments->threads, "Threads per rank; 0: run.threads")
+      .check(integer_in(0, 4096))
+      .show_default();
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.example(
       "  rodimus bench configs/small.toml --set run.compute=f32\n"
       "  mpirun -n 2 rodimus bench configs/small.toml --json\n"
       "  rodimus bench configs/base.toml --decode\n"
       "Tokens are random. MFU is the FLOPs of the matrix products that the model needs, by the "
       "best "
       "rate of a large matrix product on this machine.");
-  command->callback([arguments] {
+  command.run([arguments] {
     with_communicator([&](Communicator& communicator) { run(*arguments, communicator); });
   });
 }

@@ -3,8 +3,9 @@
 // turns them into exit code 1.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <array>
+
+#include "train/commands/command.h"
 
 namespace rodimus {
 
@@ -16,7 +17,7 @@ void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 
-inline constexpr std::array<void (*)(CLI::App&), 7> kCommands = {
+inline constexpr std::array<AddCommand, 7> kCommands = {
     add_tokenize_command, add_train_command, add_eval_command, add_generate_command,
     add_inspect_command,  add_bench_command, add_plan_command};
 

@@ -129,59 +129,43 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
 
 void add_eval_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("eval", "Perplexity of a checkpoint on held-out shards");
+  Command command(app, "eval", "Perplexity of a checkpoint on held-out shards");
   command
-      ->add_option("--checkpoint", arguments->checkpoint,
-                   "A checkpoint, or a run (its newest sound checkpoint)")
-      ->required()
-      ->check(not_empty());
-  command->add_option("--data", arguments->data, "Shards or folders; default: data.val of the run")
-      ->check(not_empty());
+      .option("--checkpoint", arguments->checkpoint,
+              "A checkpoint, or a run (its newest sound checkpoint)")
+      .required()
+      .check(not_empty());
+  command.option("--data", arguments->data, "Shards or folders; default: data.val of the run")
+      .check(not_empty());
   command
-      ->add_option("--tokenizer", arguments->tokenizer,
-                   "SentencePiece model, for bits per byte; default: the run's")
-      ->check(not_empty());
+      .option("--tokenizer", arguments->tokenizer,
+              "SentencePiece model, for bits per byte; default: the run's")
+      .check(not_empty());
   command
-      ->add_option(
-          "--mode", arguments->mode,
-          "windows: pieces of seq_len tokens, each from an empty state, as in training, and "
-          "the shorter tail of each shard; documents: whole documents with carried state, "
-          "each after the EOS that stands before it in training (not with "
-          "data.reset_documents, where a document begins in an empty state; llm.c shards: "
-          "with data.document_delimiter)")
-      ->check(one_of({"windows", "documents"}))
-      ->capture_default_str();
-  command->add_option("--seq-len", arguments->seq_len, "Window length; default: the run's")
-      ->check(integer_in(1, kMaxSize));
+      .option("--mode", arguments->mode,
+              "windows: pieces of seq_len tokens, each from an empty state, as in training, and "
+              "the shorter tail of each shard; documents: whole documents with carried state, "
+              "each after the EOS that stands before it in training (not with "
+              "data.reset_documents, where a document begins in an empty state; llm.c shards: "
+              "with data.document_delimiter)")
+      .check(one_of({"windows", "documents"}))
+      .show_default();
+  command.option("--seq-len", arguments->seq_len, "Window length; default: the run's")
+      .check(integer_in(1, kMaxSize));
   command
-      ->add_option("--micro-batch", arguments->micro_batch,
-                   "Windows per forward pass; default: the run's")
-      ->check(integer_in(1, kMaxSize));
-  command->add_option("--limit", arguments->limit, "Windows or documents at most; 0: all")
-      ->check(integer_in(0));
-  command
-      ->add_option(
-          "--compute", arguments->compute,
-          "Type of matrix products: run, the one the checkpoint was trained in; f32; bf16; "
-          "auto, bf16 where the device multiplies it in hardware")
-      ->check(one_of({"run", "f32", "bf16", "auto"}))
-      ->capture_default_str();
-  command->add_option("--device", arguments->device, "Where the model runs")
-      ->check(one_of({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  command
-      ->add_option("--threads", arguments->threads,
-                   "Threads per rank; 0: its cores, within the CPU quota of the container")
-      ->check(integer_in(0, 4096))
-      ->capture_default_str();
-  command->add_flag("--no-bos", arguments->no_bos,
-                    "Documents: put nothing before them; their first token is not scored");
-  command->add_flag("--no-verify", arguments->no_verify,
-                    "Do not read all shards for their checksums first");
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->footer(
-      "Example:\n  mpirun -n 2 rodimus eval --checkpoint runs/first --data my_data/val --json");
-  command->callback([arguments] {
+      .option("--micro-batch", arguments->micro_batch,
+              "Windows per forward pass; default: the run's")
+      .check(integer_in(1, kMaxSize));
+  command.option("--limit", arguments->limit, "Windows or documents at most; 0: all")
+      .check(integer_in(0));
+  add_inference_options(command, arguments->compute, arguments->device, arguments->threads);
+  command.flag("--no-bos", arguments->no_bos,
+               "Documents: put nothing before them; their first token is not scored");
+  command.flag("--no-verify", arguments->no_verify,
+               "Do not read all shards for their checksums first");
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.example("  mpirun -n 2 rodimus eval --checkpoint runs/first --data my_data/val --json");
+  command.run([arguments] {
     with_communicator(
         [&](Communicator& communicator) { evaluate_checkpoint(*arguments, communicator); });
   });

@@ -105,69 +105,51 @@ void run(const Options& options) {
 void add_generate_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   GenerateConfig& generate = options->generate;
-  CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a trained model");
+  Command command(app, "generate", "Continue a prompt with a trained model");
   command
-      ->add_option("--checkpoint", options->checkpoint,
-                   "a folder step_..., or a run folder: its newest sound checkpoint")
-      ->required()
-      ->check(not_empty());
-  CLI::Option* prompt = command->add_option("--prompt", options->prompt,
-                                            "text to continue, the beginning of a document: as in "
-                                            "training after EOS, see --no-bos (default: a new "
-                                            "document)");
+      .option("--checkpoint", options->checkpoint,
+              "a folder step_..., or a run folder: its newest sound checkpoint")
+      .required()
+      .check(not_empty());
+  const Option prompt = command.option("--prompt", options->prompt,
+                                       "text to continue, the beginning of a document: as in "
+                                       "training after EOS, see --no-bos (default: a new "
+                                       "document)");
   command
-      ->add_option("--ids", options->ids,
-                   "the prompt as token ids, separated by commas; nothing is put before them")
-      ->delimiter(',')
-      ->check(integer_in(0, INT32_MAX))
-      ->excludes(prompt);
-  command->add_flag("--no-bos", options->no_bos,
-                    "put nothing before the prompt: it is from the middle of a document");
-  command->add_option("--tokens", generate.max_tokens, "most tokens to generate")
-      ->check(integer_in(1))
-      ->capture_default_str();
+      .option("--ids", options->ids,
+              "the prompt as token ids, separated by commas; nothing is put before them")
+      .delimiter(',')
+      .check(integer_in(0, INT32_MAX))
+      .excludes(prompt);
+  command.flag("--no-bos", options->no_bos,
+               "put nothing before the prompt: it is from the middle of a document");
+  command.option("--tokens", generate.max_tokens, "most tokens to generate")
+      .check(integer_in(1))
+      .show_default();
   command
-      ->add_option("--temperature", generate.sampling.temperature,
-                   "divides the logits; 0: always the most likely token")
-      ->check(number_in({.low = 0}))
-      ->capture_default_str();
-  command->add_option("--top-k", generate.sampling.top_k, "only the k most likely tokens; 0: all")
-      ->check(integer_in(0))
-      ->capture_default_str();
+      .option("--temperature", generate.sampling.temperature,
+              "divides the logits; 0: always the most likely token")
+      .check(number_in({.low = 0}))
+      .show_default();
+  command.option("--top-k", generate.sampling.top_k, "only the k most likely tokens; 0: all")
+      .check(integer_in(0))
+      .show_default();
   command
-      ->add_option("--top-p", generate.sampling.top_p,
-                   "only the fewest tokens whose probabilities reach p")
-      ->check(number_in({.low = 0, .high = 1, .above = true}))
-      ->capture_default_str();
-  command->add_option("--seed", generate.seed, "same seed, same text")
-      ->check(any_seed())
-      ->capture_default_str();
+      .option("--top-p", generate.sampling.top_p,
+              "only the fewest tokens whose probabilities reach p")
+      .check(number_in({.low = 0, .high = 1, .above = true}))
+      .show_default();
+  command.option("--seed", generate.seed, "same seed, same text").check(any_seed()).show_default();
   command
-      ->add_option("--tokenizer", options->tokenizer,
-                   "SentencePiece model (default: that of the run)")
-      ->check(not_empty());
-  command
-      ->add_option(
-          "--compute", options->compute,
-          "type of matrix products: run, the one the model was trained in; f32; bf16; auto, bf16 "
-          "where the device multiplies it in hardware")
-      ->check(one_of({"run", "f32", "bf16", "auto"}))
-      ->capture_default_str();
-  command->add_option("--device", options->device, "where the model runs")
-      ->check(one_of({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  command
-      ->add_option("--threads", options->threads,
-                   "0: all cores, within the CPU quota of the container")
-      ->check(integer_in(0, 4096))
-      ->capture_default_str();
-  command->footer(
-      "Example:\n"
+      .option("--tokenizer", options->tokenizer, "SentencePiece model (default: that of the run)")
+      .check(not_empty());
+  add_inference_options(command, options->compute, options->device, options->threads);
+  command.example(
       "  rodimus generate --checkpoint runs/demo --prompt \"The scheduler\" --tokens 200 "
       "--temperature 0.8 --top-p 0.95\n"
       "prints the text as it comes; tokens per second go to stderr. Ctrl-C ends it, and what was "
       "printed stays whole.");
-  command->callback([options] {
+  command.run([options] {
     require_single_process("generate");
     run(*options);
   });

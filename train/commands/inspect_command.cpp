@@ -36,16 +36,15 @@ void run(const std::string& path, bool json) {
 void add_inspect_command(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand(
-      "inspect", "Show and verify a checkpoint, a run, shards, a tokenizer or a configuration");
-  command->add_option("path", *path, "what to look at")->required()->check(not_empty());
-  command->add_flag("--json", *json, "print JSON");
-  command->footer(
-      "Example:\n"
+  Command command(app, "inspect",
+                  "Show and verify a checkpoint, a run, shards, a tokenizer or a configuration");
+  command.option("path", *path, "what to look at").required().check(not_empty());
+  command.flag("--json", *json, "print JSON");
+  command.example(
       "  rodimus inspect runs/demo           all checkpoints, the newest in full\n"
       "  rodimus inspect configs/125m.toml   parameters, memory, FLOPs\n"
       "Checksums are verified. Exit code 1 when anything is damaged.");
-  command->callback([path, json] {
+  command.run([path, json] {
     require_single_process("inspect");
     run(*path, *json);
   });

@@ -2,7 +2,8 @@
 
 #include <iostream>
 
-#include "train/commands/cli.h"
+#include "train/commands/command.h"
+#include "train/commands/command_line.h"
 
 namespace rodimus {
 
@@ -16,7 +17,7 @@ void with_communicator(const std::function<void(Communicator&)>& body) {
     // The launcher ends all ranks as soon as one has left with an error: not before the line is
     // out.
     communicator->barrier();
-    throw CLI::RuntimeError(1);
+    throw ExitCode(1);
   } catch (const std::exception& error) {
     if (communicator->world_size() == 1) throw;
     print_error(std::cerr, concat("rank ", communicator->rank(), ": ", error.what()));

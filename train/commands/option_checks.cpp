@@ -25,24 +25,21 @@ std::optional<T> number(const std::string& text) {
 }
 
 std::string refusal(const std::string& text, const std::string& expected) {
-  constexpr size_t kLongest = 60;
-  return concat('"', one_line(text.size() <= kLongest ? text : text.substr(0, kLongest) + "..."),
-                "\" is not ", expected);
+  return concat('"', shortened(text), "\" is not ", expected);
 }
 
 // `accept` may rewrite the text; the parser converts what it leaves.
 template <class Accept>
-CLI::Validator validator(std::string expected, std::string description, Accept accept) {
-  return CLI::Validator(
-      [expected = std::move(expected), accept = std::move(accept)](std::string& text) {
-        return accept(text) ? std::string() : refusal(text, expected);
-      },
-      std::move(description));
+Check check_that(std::string expected, std::string description, Accept accept) {
+  return {[expected = std::move(expected), accept = std::move(accept)](std::string& text) {
+            return accept(text) ? std::string() : refusal(text, expected);
+          },
+          std::move(description)};
 }
 
 template <class T>
-CLI::Validator integer_between(T low, T high, const std::string& range) {
-  return validator("an integer " + range, range, [low, high](std::string& text) {
+Check integer_between(T low, T high, const std::string& range) {
+  return check_that("an integer " + range, range, [low, high](std::string& text) {
     const auto value = number<T>(text);
     if (!value || *value < low || *value > high) return false;
     text = std::to_string(*value);  // the parser would take a leading 0 for base 8
@@ -67,53 +64,68 @@ std::string readable_bound(int64_t bound) {
   return std::to_string(bound);
 }
 
-CLI::Validator integer_in(int64_t low, int64_t high) {
+Check integer_in(int64_t low, int64_t high) {
   return integer_between(low, high,
                          concat("in [", readable_bound(low), ", ", readable_bound(high), "]"));
 }
 
-CLI::Validator any_seed() {
+Check any_seed() {
   return integer_between<uint64_t>(0, std::numeric_limits<uint64_t>::max(), "in [0, 2^64 - 1]");
 }
 
-CLI::Validator number_in(NumberRange range) {
+Check number_in(NumberRange range) {
   const std::string text = range_text(range);
-  return validator("a number" + text, text.empty() ? text : text.substr(1),
-                   [range](const std::string& given) {
-                     const auto value = number<double>(given);
-                     return value && std::isfinite(*value) &&
-                            (range.above ? *value > range.low : *value >= range.low) &&
-                            (range.below ? *value < range.high : *value <= range.high);
-                   });
+  return check_that("a number" + text, text.empty() ? text : text.substr(1),
+                    [range](const std::string& given) {
+                      const auto value = number<double>(given);
+                      return value && std::isfinite(*value) &&
+                             (range.above ? *value > range.low : *value >= range.low) &&
+                             (range.below ? *value < range.high : *value <= range.high);
+                    });
 }
 
-CLI::Validator one_of(std::vector<std::string> choices) {
+Check one_of(std::vector<std::string> choices) {
   std::string listed;
   for (const std::string& choice : choices) listed += (listed.empty() ? "" : ",") + choice;
-  return CLI::Validator(
-      [choices](std::string& text) {
-        if (std::find(choices.begin(), choices.end(), text) != choices.end()) return std::string();
-        const std::string near = nearest(text, choices);
-        return refusal(text, join_or(choices)) +
-               (near.empty() ? "" : "; did you mean " + near + "?");
-      },
-      "{" + listed + "}");
+  return {[choices](std::string& text) {
+            if (std::find(choices.begin(), choices.end(), text) != choices.end())
+              return std::string();
+            const std::string near = nearest(text, choices);
+            return refusal(text, join_or(choices)) +
+                   (near.empty() ? "" : "; did you mean " + near + "?");
+          },
+          "{" + listed + "}"};
 }
 
-CLI::Validator not_empty() {
-  return CLI::Validator([](std::string& text) { return text.empty() ? "is empty" : std::string(); },
-                        "");
+Check not_empty() {
+  return {[](std::string& text) { return text.empty() ? "is empty" : std::string(); }, ""};
 }
 
-CLI::Option* add_config_options(CLI::App& command, std::string& config,
-                                std::vector<std::string>& set) {
-  CLI::Option* file =
-      command.add_option("config", config, "TOML file, see configs/ and docs/config.md")
-          ->check(not_empty());
-  command.add_option("--set", set, "Override one key: section.key=value (may be repeated)")
-      ->allow_extra_args(false)
-      ->check(not_empty());
+Option add_config_options(Command& command, std::string& config, std::vector<std::string>& set) {
+  const Option file = command.option("config", config, "TOML file, see configs/ and docs/config.md")
+                          .check(not_empty());
+  command.option("--set", set, "Override one key: section.key=value (may be repeated)")
+      .one_at_a_time()
+      .check(not_empty());
   return file;
+}
+
+void add_inference_options(Command& command, std::string& compute, std::string& device,
+                           int& threads) {
+  command
+      .option("--compute", compute,
+              "Type of matrix products: run, the one the model was trained in; f32; bf16; auto, "
+              "bf16 where the device multiplies it in hardware")
+      .check(one_of({"run", "f32", "bf16", "auto"}))
+      .show_default();
+  command.option("--device", device, "Where the model runs")
+      .check(one_of({"auto", "cpu", "cuda"}))
+      .show_default();
+  command
+      .option("--threads", threads,
+              "Threads per rank; 0: its cores, within the CPU quota of the container")
+      .check(integer_in(0, 4096))
+      .show_default();
 }
 
 }  // namespace rodimus

@@ -3,20 +3,21 @@
 // is one line that names flag, value and what was expected.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
+
+#include "train/commands/command.h"
 
 namespace rodimus {
 
 inline constexpr int64_t kMostInt64 = std::numeric_limits<int64_t>::max();
 
 // A decimal integer in [low, high], all of the text.
-CLI::Validator integer_in(int64_t low, int64_t high = kMostInt64);
+Check integer_in(int64_t low, int64_t high = kMostInt64);
 // A decimal integer in [0, 2^64 - 1]: any seed of our generators.
-CLI::Validator any_seed();
+Check any_seed();
 
 // A finite decimal number; `above`: low itself is excluded, `below`: high is.
 struct NumberRange {
@@ -24,16 +25,19 @@ struct NumberRange {
   double high = std::numeric_limits<double>::max();
   bool above = false, below = false;
 };
-CLI::Validator number_in(NumberRange range);
+Check number_in(NumberRange range);
 
-CLI::Validator one_of(std::vector<std::string> choices);
+Check one_of(std::vector<std::string> choices);
 
 // Something was written: an empty path or name is an unset variable of a shell script.
-CLI::Validator not_empty();
+Check not_empty();
 
 // The configuration file, which is returned, and --set, of every command that reads one.
-CLI::Option* add_config_options(CLI::App& command, std::string& config,
-                                std::vector<std::string>& set);
+Option add_config_options(Command& command, std::string& config, std::vector<std::string>& set);
+
+// Where and in which type a trained model computes: --compute, --device, --threads.
+void add_inference_options(Command& command, std::string& compute, std::string& device,
+                           int& threads);
 
 // "0", "-3", "2^31 - 1": bounds of the types in the form in which people know them.
 std::string readable_bound(int64_t bound);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "train/commands/commands.h"
 #include "train/commands/mpi_session.h"
@@ -22,30 +23,27 @@ struct Arguments {
 
 void add_plan_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand(
-      "plan", "Model a run on GPUs: memory, least step time and what bounds it; needs no GPU");
-  add_config_options(*command, arguments->config, arguments->set)->required();
-  command->add_option("--gpus", arguments->plan.gpus, "How many, one rank each")
-      ->check(integer_in(1, 1000000))
-      ->capture_default_str();
+  Command command(app, "plan",
+                  "Model a run on GPUs: memory, least step time and what bounds it; needs no GPU");
+  add_config_options(command, arguments->config, arguments->set).required();
+  command.option("--gpus", arguments->plan.gpus, "How many, one rank each")
+      .check(integer_in(1, 1000000))
+      .show_default();
   std::vector<std::string> names;
   for (const GpuSheet& sheet : gpu_sheets()) names.push_back(sheet.name);
-  command->add_option("--gpu", arguments->plan.gpu, "Which")
-      ->check(one_of(names))
-      ->capture_default_str();
+  command.option("--gpu", arguments->plan.gpu, "Which").check(one_of(names)).show_default();
   command
-      ->add_option("--network", arguments->plan.network_gbit_per_s,
-                   "Gbit/s of one NIC to other nodes, each way; a node has a NIC for every GPU")
-      ->check(number_in({.low = 0, .above = true}))
-      ->capture_default_str();
-  command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->footer(
-      "Example:\n"
+      .option("--network", arguments->plan.network_gbit_per_s,
+              "Gbit/s of one NIC to other nodes, each way; a node has a NIC for every GPU")
+      .check(number_in({.low = 0, .above = true}))
+      .show_default();
+  command.flag("--json", arguments->json, "Print one JSON object");
+  command.example(
       "  rodimus plan configs/1.4b.toml --gpus 64 --gpu h100\n"
       "  rodimus plan configs/1.4b.toml --gpus 8 --set run.micro_batch=2 --set "
       "run.recompute=false\n"
       "Bounds come from data sheets and from the least FLOPs and bytes; nothing is measured.");
-  command->callback([arguments] {
+  command.run([arguments] {
     require_single_process("plan");
     const Plan result = plan(load_config(arguments->config, arguments->set), arguments->plan);
     fmt::print("{}", arguments->json ? to_json(result).dump(2) + "\n" : describe(result));

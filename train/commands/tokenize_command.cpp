@@ -1,7 +1,6 @@
 // `rodimus tokenize`: the command line of data/tokenize.h.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -91,107 +90,87 @@ void run(TokenizeOptions options) {
 void add_tokenize_command(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
   options->threads = 0;  // resolved in run()
-  CLI::App* command = app.add_subcommand(
-      "tokenize", "Turn text into token shards, training a tokenizer on the way");
+  Command command(app, "tokenize", "Turn text into token shards, training a tokenizer on the way");
   command
-      ->add_option("--input", options->source.inputs,
-                   "text or .jsonl files, also .gz .zst .xz .bz2, folders, or - for standard input")
-      ->required()
-      ->check(not_empty());
-  command->add_option("--out", options->out, "folder for the shards and tokenizer.model")
-      ->required()
-      ->check(not_empty());
+      .option("--input", options->source.inputs,
+              "text or .jsonl files, also .gz .zst .xz .bz2, folders, or - for standard input")
+      .required()
+      .check(not_empty());
+  command.option("--out", options->out, "folder for the shards and tokenizer.model")
+      .required()
+      .check(not_empty());
   command
-      ->add_option("--extensions", options->source.extensions,
-                   "which files of a folder to read, by the end of their names")
-      ->delimiter(',')
-      ->check(not_empty())
-      ->capture_default_str();
+      .option("--extensions", options->source.extensions,
+              "which files of a folder to read, by the end of their names")
+      .delimiter(',')
+      .check(not_empty())
+      .show_default();
   command
-      ->add_option("--separator", options->source.separator,
-                   "cut text files into documents at this text, e.g. '\\n\\n' or "
-                   "'<|endoftext|>' (default: a file is a document)")
-      ->check(not_empty());
-  command->add_flag("--jsonl", options->source.jsonl,
-                    "read every input as JSON lines, whatever its name");
-  command->add_option("--json-field", options->source.json_field, "the field with the text")
-      ->check(not_empty())
-      ->capture_default_str();
+      .option("--separator", options->source.separator,
+              "cut text files into documents at this text, e.g. '\\n\\n' or "
+              "'<|endoftext|>' (default: a file is a document)")
+      .check(not_empty());
+  command.flag("--jsonl", options->source.jsonl,
+               "read every input as JSON lines, whatever its name");
+  command.option("--json-field", options->source.json_field, "the field with the text")
+      .check(not_empty())
+      .show_default();
+  command.choice("--invalid-utf8", options->source.invalid_utf8,
+                 {{"error", InvalidUtf8::error},
+                  {"skip", InvalidUtf8::skip},
+                  {"replace", InvalidUtf8::replace}},
+                 "error: stop; skip: drop the document; replace: put U+FFFD (also for unpaired "
+                 "surrogates in JSON)");
+  command.choice("--bad-lines", options->source.bad_lines,
+                 {{"error", BadLines::error}, {"skip", BadLines::skip}},
+                 "JSON lines that are broken or have no text. error: stop; skip: leave them out");
   command
-      ->add_option_function<std::string>(
-          "--invalid-utf8",
-          [options](const std::string& choice) {
-            options->source.invalid_utf8 = choice == "skip"      ? InvalidUtf8::skip
-                                           : choice == "replace" ? InvalidUtf8::replace
-                                                                 : InvalidUtf8::error;
-          },
-          "error: stop; skip: drop the document; replace: put U+FFFD (also for unpaired surrogates "
-          "in "
-          "JSON)")
-      ->check(one_of({"error", "skip", "replace"}))
-      ->default_str("error");
+      .option("--tokenizer", options->tokenizer,
+              "an existing SentencePiece model (default: train one on the input)")
+      .check(not_empty());
+  command.option("--vocab-size", options->training.vocab_size, "tokens to train")
+      .check(integer_in(300, INT32_MAX))
+      .show_default();
+  command.option("--model-type", options->training.model_type, "kind of tokenizer to train")
+      .check(one_of({"bpe", "unigram"}))
+      .show_default();
   command
-      ->add_option_function<std::string>(
-          "--bad-lines",
-          [options](const std::string& choice) {
-            options->source.bad_lines = choice == "skip" ? BadLines::skip : BadLines::error;
-          },
-          "JSON lines that are broken or have no text. error: stop; skip: leave them out")
-      ->check(one_of({"error", "skip"}))
-      ->default_str("error");
+      .option("--character-coverage", options->training.character_coverage,
+              "share of the characters that get tokens; the others stay bytes")
+      .check(number_in({.low = 0.98, .high = 1}))  // what SentencePiece takes
+      .show_default();
   command
-      ->add_option("--tokenizer", options->tokenizer,
-                   "an existing SentencePiece model (default: train one on the input)")
-      ->check(not_empty());
-  command->add_option("--vocab-size", options->training.vocab_size, "tokens to train")
-      ->check(integer_in(300, INT32_MAX))
-      ->capture_default_str();
-  command->add_option("--model-type", options->training.model_type, "kind of tokenizer to train")
-      ->check(one_of({"bpe", "unigram"}))
-      ->capture_default_str();
+      .option("--user-symbols", options->training.user_symbols,
+              "texts that always are one token, e.g. '<|user|>'")
+      .delimiter(',')
+      .check(not_empty());
   command
-      ->add_option("--character-coverage", options->training.character_coverage,
-                   "share of the characters that get tokens; the others stay bytes")
-      ->check(number_in({.low = 0.98, .high = 1}))  // what SentencePiece takes
-      ->capture_default_str();
+      .option("--training-bytes", options->training_bytes, "text to train the tokenizer on, about")
+      .check(integer_in(1))
+      .show_default();
   command
-      ->add_option("--user-symbols", options->training.user_symbols,
-                   "texts that always are one token, e.g. '<|user|>'")
-      ->delimiter(',')
-      ->check(not_empty());
+      .option("--val-fraction", options->val_fraction,
+              "share of the documents set aside for validation")
+      .check(number_in({.low = 0, .high = 1, .below = true}))
+      .show_default();
+  command.option("--seed", options->seed, "chooses the validation documents")
+      .check(any_seed())
+      .show_default();
+  command.flag("--no-eos", options->append_eos, "do not end documents with the EOS token", false);
+  command.flag("--force", options->force, "replace the shards of an earlier run");
   command
-      ->add_option("--training-bytes", options->training_bytes,
-                   "text to train the tokenizer on, about")
-      ->check(integer_in(1))
-      ->capture_default_str();
-  command
-      ->add_option("--val-fraction", options->val_fraction,
-                   "share of the documents set aside for validation")
-      ->check(number_in({.low = 0, .high = 1, .below = true}))
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "chooses the validation documents")
-      ->check(any_seed())
-      ->capture_default_str();
-  command->add_flag_callback(
-      "--no-eos", [options] { options->append_eos = false; },
-      "do not end documents with the EOS token");
-  command->add_flag("--force", options->force, "replace the shards of an earlier run");
-  command
-      ->add_option("--threads", options->threads,
-                   "0: all cores that the container's CPU quota allows")
-      ->check(integer_in(0, kMaxTokenizeThreads))
-      ->capture_default_str();
-  command->add_flag_callback(
-      "--no-progress", [options] { options->progress = false; }, "no progress on stderr");
-  command->footer(
-      "Example:\n"
+      .option("--threads", options->threads, "0: all cores that the container's CPU quota allows")
+      .check(integer_in(0, kMaxTokenizeThreads))
+      .show_default();
+  command.flag("--no-progress", options->progress, "no progress on stderr", false);
+  command.example(
       "  rodimus tokenize --input docs/ --extensions .rst,.md --vocab-size 8192 --val-fraction "
       "0.02 "
       "--out data\n"
       "writes data/tokenizer.model and the shards data/train and data/val (Megatron-LM format).\n"
       "  rodimus tokenize --input more.jsonl --tokenizer data/tokenizer.model --out more\n"
       "encodes more text with the same tokenizer.");
-  command->callback([options] {
+  command.run([options] {
     require_single_process("tokenize");
     run(*options);
   });

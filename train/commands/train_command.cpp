@@ -21,40 +21,38 @@ struct Arguments {
 
 void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
-      app.add_subcommand("train", "Train a model; start it with mpirun to use several ranks");
-  add_config_options(*command, arguments->config, arguments->set);
+  Command command(app, "train", "Train a model; start it with mpirun to use several ranks");
+  add_config_options(command, arguments->config, arguments->set);
   command
-      ->add_option("--resume", arguments->start.resume,
-                   "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
-                   "checkpoint or a run")
-      ->check(not_empty())
-      ->capture_default_str();
+      .option("--resume", arguments->start.resume,
+              "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
+              "checkpoint or a run")
+      .check(not_empty())
+      .show_default();
   command
-      ->add_option("--init-from", arguments->start.init_from,
-                   "Begin a new run (step 0, first sample, own schedule) with the parameters of "
-                   "this checkpoint or run: annealing, continued pretraining, fine-tuning")
-      ->check(not_empty());
-  command->add_flag("--init-moments", arguments->start.init_moments,
-                    "With --init-from: AdamW's moments as well");
+      .option("--init-from", arguments->start.init_from,
+              "Begin a new run (step 0, first sample, own schedule) with the parameters of "
+              "this checkpoint or run: annealing, continued pretraining, fine-tuning")
+      .check(not_empty());
+  command.flag("--init-moments", arguments->start.init_moments,
+               "With --init-from: AdamW's moments as well");
   command
-      ->add_option(
-          "--skip-steps", arguments->start.skip_steps,
-          "With --resume PATH: leave out the data of the next N steps, as after a spike of "
-          "the loss")
-      ->check(integer_in(0, kMaxSize));
-  command->add_flag("--allow-other-data", arguments->start.other_data,
-                    "Resume although data.train has changed");
-  command->add_flag("--allow-other-compute", arguments->start.other_compute,
-                    "Resume in another type (run.compute) than the run has computed in");
-  command->add_flag("--keys", arguments->keys,
-                    "Print every configuration key with its default and meaning, and leave");
-  command->footer(
-      "Example:\n  mpirun -n 2 rodimus train configs/small.toml --set run.output=runs/first --set "
+      .option("--skip-steps", arguments->start.skip_steps,
+              "With --resume PATH: leave out the data of the next N steps, as after a spike of "
+              "the loss")
+      .check(integer_in(0, kMaxSize));
+  command.flag("--allow-other-data", arguments->start.other_data,
+               "Resume although data.train has changed");
+  command.flag("--allow-other-compute", arguments->start.other_compute,
+               "Resume in another type (run.compute) than the run has computed in");
+  command.flag("--keys", arguments->keys,
+               "Print every configuration key with its default and meaning, and leave");
+  command.example(
+      "  mpirun -n 2 rodimus train configs/small.toml --set run.output=runs/first --set "
       "data.train=my_data/train\n"
       "SIGTERM, SIGINT or SIGUSR1 save a checkpoint and leave with exit code 0; rerun the command "
       "to resume.");
-  command->callback([arguments] {
+  command.run([arguments] {
     if (arguments->keys) {
       fmt::print("{}", config_reference());
       return;

@@ -18,11 +18,6 @@
 namespace rodimus {
 namespace {
 
-std::string shortened(const std::string& text) {
-  constexpr size_t kLongest = 60;
-  return one_line(text.size() <= kLongest ? text : text.substr(0, kLongest) + "...");
-}
-
 // Describes what the file has where something else was expected: `the integer 5`.
 std::string found(const toml::node& node) {
   switch (node.type()) {

@@ -2,7 +2,7 @@
 // are lower bounds from a model, not measurements.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>

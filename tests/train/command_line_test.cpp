@@ -1,4 +1,4 @@
-#include "train/commands/cli.h"
+#include "train/commands/command_line.h"
 
 #include <gtest/gtest.h>
 
@@ -15,18 +15,21 @@ namespace rodimus {
 namespace {
 
 void add_train(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("train", "Train a model");
-  auto steps = std::make_shared<int>(0);
-  command->add_option("--steps", *steps, "how many")->required();
-  command->add_flag_function(
-      "--quick", [](int64_t) {}, "less");
-  command->footer("Example:\n  rodimus train --steps 3");
-  command->callback([steps] {
-    if (*steps == 7) fail("seven\nis too many");
-    if (*steps == 8) throw std::bad_alloc();
+  Command command(app, "train", "Train a model");
+  struct Arguments {
+    int steps = 0;
+    bool quick = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  command.option("--steps", arguments->steps, "how many").required();
+  command.flag("--quick", arguments->quick, "less");
+  command.example("  rodimus train --steps 3");
+  command.run([arguments] {
+    if (arguments->steps == 7) fail("seven\nis too many");
+    if (arguments->steps == 8) throw std::bad_alloc();
   });
 }
-void add_eval(CLI::App& app) { app.add_subcommand("eval", "Evaluate a model"); }
+void add_eval(CLI::App& app) { Command(app, "eval", "Evaluate a model"); }
 
 struct Outcome {
   int code;

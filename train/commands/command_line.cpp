@@ -1,8 +1,10 @@
-#include "train/commands/cli.h"
+#include "train/commands/command_line.h"
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <exception>
-#include <iostream>
+#include <ostream>
 #include <thread>
 #include <vector>
 
@@ -58,16 +60,8 @@ void print_error(std::ostream& err, const std::string& message) {
   err << concat("rodimus: error: ", one_line(message), "\n") << std::flush;
 }
 
-int run_command_line(int argc, const char* const* argv, std::span<const AddCommand> commands,
-                     const std::string& version, std::ostream& out, std::ostream& err) {
-  bool prints = true;
-  try {
-    prints = launcher_rank() == 0;
-    launched_by_mpi();
-  } catch (const Error& error) {  // a variable of a launcher that no launcher wrote
-    print_error(err, error.what());
-    return 1;
-  }
+void parse_and_run(const std::vector<std::string>& arguments, std::span<const AddCommand> commands,
+                   const std::string& version, std::ostream& out) {
   CLI::App app("Trains Rodimus and Rodimus+ language models (arXiv:2410.06577).", "rodimus");
   app.set_version_flag("--version", version, "Print version, commit and features, and exit");
   app.require_subcommand(1);
@@ -79,28 +73,47 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
       "Every command has --help with an example.");
   for (const AddCommand add : commands) add(app);
   try {
-    app.parse(argc, argv);
-    return 0;
-  } catch (const CLI::RuntimeError&
-               error) {  // a command that has nothing left to say: rank 0 spoke for all
-    return error.get_exit_code();
+    // The parser takes the last one first.
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {  // --help and --version arrive as exceptions
-      if (prints) app.exit(error, out, err);
-      return 0;
-    }
-    if (!prints) {
-      // The launcher ends all ranks as soon as one has left with an error: rank 0 must have spoken
-      // by then.
-      std::this_thread::sleep_for(std::chrono::milliseconds(500));
-      return 2;
+      app.exit(error, out, out);
+      return;
     }
     const auto reached = app.get_subcommands();
     const CLI::App* command = reached.empty() ? nullptr : reached.front();
-    std::string text = explain(app, command, {argv + 1, argv + argc});
-    if (text.empty())
-      text = concat(one_line(error.what()), " (see rodimus ", command->get_name(), " --help)");
-    print_error(err, text);
+    const std::string text = explain(app, command, arguments);
+    if (!text.empty()) throw UsageError(text);
+    throw UsageError(
+        concat(one_line(error.what()), " (see rodimus ", command->get_name(), " --help)"));
+  }
+}
+
+int run_command_line(int argc, const char* const* argv, std::span<const AddCommand> commands,
+                     const std::string& version, std::ostream& out, std::ostream& err) {
+  bool prints = true;
+  try {
+    prints = launcher_rank() == 0;
+    launched_by_mpi();
+  } catch (const Error& error) {  // a variable of a launcher that no launcher wrote
+    print_error(err, error.what());
+    return 1;
+  }
+  std::ostream silent(nullptr);
+  try {
+    parse_and_run({argv + std::min(argc, 1), argv + argc}, commands, version,
+                  prints ? out : silent);
+    return 0;
+  } catch (const ExitCode& exit) {  // rank 0 spoke for all
+    return exit.code;
+  } catch (const UsageError& error) {
+    if (prints) {
+      print_error(err, error.what());
+    } else {
+      // The launcher ends all ranks as soon as one exits with an error: rank 0 must have printed
+      // by then.
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    }
     return 2;
   } catch (const std::exception& error) {
     print_error(err, error.what());
