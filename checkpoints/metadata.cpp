@@ -7,12 +7,13 @@
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "checkpoints/layout.h"
 
 namespace rodimus {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr std::string_view kChecksumKey = "  \"manifest_xxh64\": \"";
 constexpr std::string_view kChecksumEnd = "\"\n}\n";
@@ -57,29 +58,29 @@ std::string rank_file_name(int rank) { return fmt::format("rank_{:04d}.h5", rank
 
 std::string format_metadata(const Metadata& metadata) {
   return translated("metadata", [&] {
-    Json tensors = Json::array();
+    nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
     for (const TensorEntry& tensor : metadata.layout.tensors) {
       tensors.push_back(
           {{"name", tensor.name}, {"shape", tensor.shape}, {"offset", tensor.offset}});
     }
-    Json ranges = Json::array();
+    nlohmann::ordered_json ranges = nlohmann::ordered_json::array();
     for (const Range& range : metadata.ranges) ranges.push_back({range.begin, range.end});
-    const Json json = {{"format_version", kFormatVersion},
-                       {"id", metadata.id},
-                       {"step", metadata.state.step},
-                       {"sample", metadata.state.sample},
-                       {"tokenizer_hash", metadata.state.tokenizer_hash},
-                       {"groups", metadata.groups},
-                       {"flat_size", metadata.layout.size},
-                       {"ranges", std::move(ranges)},
-                       {"tensors", std::move(tensors)}};
-    return json.dump();
+    const nlohmann::ordered_json json = {{"format_version", kFormatVersion},
+                                         {"id", metadata.id},
+                                         {"step", metadata.state.step},
+                                         {"sample", metadata.state.sample},
+                                         {"tokenizer_hash", metadata.state.tokenizer_hash},
+                                         {"groups", metadata.groups},
+                                         {"flat_size", metadata.layout.size},
+                                         {"ranges", std::move(ranges)},
+                                         {"tensors", std::move(tensors)}};
+    return to_text(json);
   });
 }
 
 Metadata parse_metadata(std::string_view text) {
   return translated("metadata", [&] {
-    const Json json = Json::parse(text);
+    const Json json = parse_json(text);
     check_version(json);
     Metadata metadata;
     metadata.id = json.at("id").get<std::string>();
@@ -125,7 +126,7 @@ Manifest parse_manifest(std::string_view text) {
   if (text.substr(covered.size()) != concat(kChecksumKey, hex64(xxh64(covered)), kChecksumEnd))
     fail("its own checksum does not match: the file is damaged or was edited");
   return translated("manifest", [&] {
-    const Json json = Json::parse(text);
+    const Json json = parse_json(text);
     check_version(json);
     Manifest manifest;
     manifest.id = json.at("id").get<std::string>();

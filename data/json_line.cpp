@@ -8,6 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
+
 namespace rodimus {
 namespace {
 
@@ -42,7 +44,7 @@ std::string replace_unpaired(std::string_view line, std::string_view with) {
 }
 
 JsonText text_of(const std::string& line, const std::string& field) {
-  const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json json = try_parse_json(line);
   if (json.is_discarded()) return {.text = {}, .problem = "is not JSON"};
   if (!json.is_object()) return {.text = {}, .problem = "is not a JSON object"};
   const auto found = json.find(field);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace rodimus {
 namespace {
@@ -20,7 +21,7 @@ std::string excerpt(std::string_view text, size_t begin, size_t end) {
   end = std::min(end, text.size());
   while (!starts_character(text, end)) ++end;
   const nlohmann::json quoted = std::string(text.substr(begin, end - begin));
-  return quoted.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return to_text(quoted);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/json.h"
 
 namespace rodimus {
 namespace {
@@ -18,7 +19,7 @@ constexpr const char* kChecksum = "xxh64";
 // Objects are sorted by key, so equal values dump to equal text.
 std::string checksum_of(nlohmann::json json) {
   json.erase(kChecksum);
-  return hex64(xxh64(json.dump()));
+  return hex64(xxh64(to_text(json)));
 }
 
 }  // namespace
@@ -38,7 +39,7 @@ std::string to_json(const ShardInfo& info) {
   if (info.text_words >= 0) json["text_words"] = info.text_words;
   if (info.lossless) json["lossless"] = *info.lossless;
   json[kChecksum] = checksum_of(json);
-  return json.dump(2) + "\n";
+  return to_text(json, 2) + "\n";
 }
 
 std::optional<ShardInfo> read_shard_info(const std::filesystem::path& file) {
@@ -47,10 +48,10 @@ std::optional<ShardInfo> read_shard_info(const std::filesystem::path& file) {
   const std::string text(std::istreambuf_iterator<char>(stream), {});
   if (!stream) fail("cannot read ", file.native());
   try {
-    const nlohmann::json json = nlohmann::json::parse(text);
+    const nlohmann::json json = parse_json(text);
     if (json.at("format") != kFormat) fail("not the description of a rodimus shard");
     if (json.at("version") != kVersion) {
-      fail("version ", json.at("version").dump(), ", this program knows ", kVersion);
+      fail("version ", to_text(json.at("version")), ", this program knows ", kVersion);
     }
     if (json.at(kChecksum) != checksum_of(json)) fail("its own checksum does not match");
     const auto hash = [&json](const char* key) {

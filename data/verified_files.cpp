@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/checksum.h"
+#include "base/json.h"
 
 namespace rodimus {
 namespace {
@@ -12,9 +13,7 @@ using Json = nlohmann::json;
 constexpr int kVersion = 1;
 constexpr const char* kFormat = "rodimus verified files";
 
-std::string text_of(const Json& json) {
-  return json.dump(1, ' ', false, Json::error_handler_t::replace);
-}
+std::string text_of(const Json& json) { return to_text(json, 1); }
 
 }  // namespace
 
@@ -35,7 +34,7 @@ std::string to_json(const VerifiedFiles& files) {
 VerifiedFiles parse_verified(const std::string& text) {
   VerifiedFiles files;
   try {
-    const Json json = Json::parse(text);
+    const Json json = parse_json(text);
     if (json.at("format") != kFormat || json.at("version") != kVersion) return {};
     const Json& list = json.at("files");
     if (json.at("xxh64") != hex64(xxh64(text_of(list)))) return {};

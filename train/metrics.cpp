@@ -13,6 +13,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "dist/communicator.h"
 
 namespace rodimus {
@@ -28,7 +29,7 @@ std::string lines_until(const std::filesystem::path& file, int64_t last, int64_t
   std::string kept, line;
   while (std::getline(in, line)) {
     if (in.eof()) break;  // no newline: truncated by a crash
-    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const nlohmann::json json = try_parse_json(line);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
     const bool eval = json.value("kind", "") == "eval";
     if (json["step"].get<int64_t>() <= (eval ? evaluated : last)) kept += line + "\n";
@@ -78,7 +79,7 @@ void MetricsWriter::write(const std::string& kind, int64_t step,
   for (const Metric& metric : metrics)
     std::visit([&](const auto& value) { json[metric.key] = value; }, metric.value);
   // Invalid UTF-8 (such as a path in a message) is replaced; it must not throw.
-  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string line = to_text(json) + "\n";
   const off_t end = ::lseek(fd_, 0, SEEK_END);
   if (write_all(fd_, line)) return;
   const int error = errno;

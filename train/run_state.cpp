@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "kernels/memory.h"
 #include "kernels/reduce.h"
 
@@ -72,7 +73,7 @@ TrainState stored_form(const RunState& state, const ResolvedConfig& config,
   }
   return {.step = state.step,
           .sample = state.sample,
-          .state_json = json.dump(),
+          .state_json = to_text(json),
           .config_toml = to_toml(config),
           .tokenizer_hash = std::move(tokenizer_hash)};
 }
@@ -83,7 +84,7 @@ RunState run_state(const CheckpointReader& checkpoint) {
   state.step = stored.step;
   state.sample = stored.sample;
   try {
-    const auto json = nlohmann::json::parse(stored.state_json);
+    const auto json = parse_json(stored.state_json);
     json.at("updates").get_to(state.updates);
     json.at("skipped").get_to(state.skipped);
     json.at("skipped_in_a_row").get_to(state.skipped_in_a_row);

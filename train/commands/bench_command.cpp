@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "train/commands/commands.h"
 #include "train/commands/mpi_session.h"
 #include "train/commands/option_checks.h"
@@ -36,7 +37,7 @@ void run(const Arguments& arguments, Communicator& communicator) {
   if (!arguments.json) return fmt::print("{}", describe(result));
   nlohmann::ordered_json json = to_json(result);
   json["config"] = arguments.config;
-  fmt::print("{}\n", json.dump(2));
+  fmt::print("{}\n", to_text(json, 2));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "base/progress.h"
 #include "data/verified_files.h"
 #include "train/commands/commands.h"
@@ -114,7 +115,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
         {"perplexity_per_word", known_or_null(result->words > 0, result->perplexity_per_word())},
         {"ranks", communicator.world_size()},
         {"seconds", seconds}};
-    fmt::print("{}\n", out.dump());
+    fmt::print("{}\n", to_text(out));
     return;
   }
   fmt::print("{} (step {}), {} in {:.1f} s, {}\n", loaded.folder.string(), loaded.state.step,

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "train/commands/commands.h"
 #include "train/commands/mpi_session.h"
 #include "train/commands/option_checks.h"
@@ -19,9 +20,7 @@ void run(const std::string& path, bool json) {
   if (json) {
     inspection.facts["sound"] = problems.empty();
     inspection.facts["problems"] = problems;
-    // Paths need not be UTF-8, JSON must be.
-    fmt::print("{}\n", inspection.facts.dump(2, ' ', false,
-                                             nlohmann::ordered_json::error_handler_t::replace));
+    fmt::print("{}\n", to_text(inspection.facts, 2));
   } else {
     fmt::print("{}", describe(inspection));
   }

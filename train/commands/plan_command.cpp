@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "train/commands/commands.h"
 #include "train/commands/mpi_session.h"
 #include "train/commands/option_checks.h"
@@ -46,7 +47,7 @@ void add_plan_command(CLI::App& app) {
   command.run([arguments] {
     require_single_process("plan");
     const Plan result = plan(load_config(arguments->config, arguments->set), arguments->plan);
-    fmt::print("{}", arguments->json ? to_json(result).dump(2) + "\n" : describe(result));
+    fmt::print("{}", arguments->json ? to_text(to_json(result), 2) + "\n" : describe(result));
   });
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "checkpoints/checkpoint.h"
 #include "data/round_trip.h"
 #include "data/shard.h"
@@ -202,10 +203,10 @@ std::string readable(const std::string& key, const Json& value) {
     size_t i = 0;
     double scaled = bytes;
     for (; scaled >= 1024 && i < 4; ++i) scaled /= 1024;
-    return i == 0 ? value.dump() + " B" : fmt::format("{:.2f} {}", scaled, unit[i]);
+    return i == 0 ? to_text(value) + " B" : fmt::format("{:.2f} {}", scaled, unit[i]);
   }
   if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
-  return value.dump();
+  return to_text(value);
 }
 
 void append_lines(const Json& json, const std::string& indent, std::string& text) {
