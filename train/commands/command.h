@@ -1,5 +1,6 @@
 // How a command declares itself and its options. The parser behind it, CLI11, takes longer to
-// compile than any command: only command.cpp and command_line.cpp alone include it.
+// compile than any command: only command.cpp and command_line.cpp
+// include it.
 #pragma once
 
 #include <cstdint>
@@ -31,18 +32,18 @@ class Option {
   explicit Option(CLI::Option& option) : option_(&option) {}
   Option required();
   Option check(const Check& check);  // every value given has to pass
-  Option show_default();             // --help shows the present value of the variable
+  Option show_default();             // --help shows the variable's current value
   Option show_default(const std::string& text);
   Option excludes(Option other);     // an error to give both
   Option delimiter(char character);  // one argument holds several values
-  Option one_at_a_time();            // a list that takes one argument for each --name
+  Option one_at_a_time();            // each --name takes one argument, not several
 
  private:
   CLI::Option* option_;
 };
 
 // A sub-command. Variables given to it must live until the program ends: hold them by a shared_ptr
-// that the function given to run() captures.
+// captured by the function given to run().
 class Command {
  public:
   Command(CLI::App& app, const std::string& name, const std::string& description);

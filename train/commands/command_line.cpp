@@ -27,8 +27,8 @@ std::vector<std::string> flag_names(const CLI::App& app) {
   return names;
 }
 
-// What is wrong with the command line, better than the parser can say it; "" when its own words
-// will do. `command` is the sub-command that was reached.
+// A better explanation than the parser's of what is wrong with the command line; "" when the
+// parser's message will do. `command` is the sub-command that was reached.
 std::string explain(const CLI::App& app, const CLI::App* command,
                     const std::vector<std::string>& arguments) {
   if (arguments.empty())
@@ -56,7 +56,7 @@ std::string explain(const CLI::App& app, const CLI::App* command,
 }  // namespace
 
 void print_error(std::ostream& err, const std::string& message) {
-  // One write: a launcher mixes the pieces of several processes.
+  // One write, because a launcher interleaves the output of several processes.
   err << concat("rodimus: error: ", one_line(message), "\n") << std::flush;
 }
 
@@ -95,7 +95,7 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
   try {
     prints = launcher_rank() == 0;
     launched_by_mpi();
-  } catch (const Error& error) {  // a variable of a launcher that no launcher wrote
+  } catch (const Error& error) {  // a malformed launcher variable
     print_error(err, error.what());
     return 1;
   }
@@ -104,7 +104,7 @@ int run_command_line(int argc, const char* const* argv, std::span<const AddComma
     parse_and_run({argv + std::min(argc, 1), argv + argc}, commands, version,
                   prints ? out : silent);
     return 0;
-  } catch (const ExitCode& exit) {  // rank 0 spoke for all
+  } catch (const ExitCode& exit) {  // rank 0 has printed the error
     return exit.code;
   } catch (const UsageError& error) {
     if (prints) {

@@ -1,6 +1,6 @@
-// The sub-commands of `rodimus`. Each adds itself to the app with its options, --help text and
-// example, and runs in its callback. Errors are thrown; train/main.cpp prints them in one line and
-// turns them into exit code 1.
+// The sub-commands of `rodimus`. Each function adds one command with its options and --help text;
+// the body runs once the command line is parsed. Errors are thrown; train/main.cpp prints them in
+// one line and turns them into exit code 1.
 #pragma once
 
 #include <array>

@@ -28,8 +28,8 @@ struct Arguments {
   bool json = false, no_verify = false, no_bos = false;
 };
 
-// What ends a document in `data`, as far as the shards or the tokenizer tell; -1: unknown or
-// nothing.
+// The token that ends a document in `data`, from the shards or else the tokenizer; -1: none or
+// unknown.
 int32_t eos_of(const RunData& data) {
   for (const Shard& shard : data.val->shards())
     if (shard.info()) return shard.info()->eos_id;
@@ -72,7 +72,7 @@ void evaluate_checkpoint(const Arguments& arguments, Communicator& communicator)
 
   if (communicator.rank() == 0) {
     for (const std::string& problem : problems)
-      fmt::print(stderr, "damaged checkpoint passed over: {}\n", problem);
+      fmt::print(stderr, "skipping a damaged checkpoint: {}\n", problem);
     if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
   }
 
@@ -133,7 +133,7 @@ void add_eval_command(CLI::App& app) {
   Command command(app, "eval", "Perplexity of a checkpoint on held-out shards");
   command
       .option("--checkpoint", arguments->checkpoint,
-              "A checkpoint, or a run (its newest sound checkpoint)")
+              "A checkpoint, or a run (its newest intact checkpoint)")
       .required()
       .check(not_empty());
   command.option("--data", arguments->data, "Shards or folders; default: data.val of the run")

@@ -1,4 +1,5 @@
-// `rodimus generate`: text from a checkpoint. Text goes to stdout as it comes, all else to stderr.
+// `rodimus generate`: text from a checkpoint. Text is streamed to stdout, everything else goes to
+// stderr.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,7 +31,7 @@ struct Options {
   bool no_bos = false;
 };
 
-// The tokenizer that was asked for, or that of the run; none when the run had none.
+// The requested tokenizer, or else the one of the run, which may have none.
 std::optional<Tokenizer> open_tokenizer(const Options& options, const LoadedModel& loaded) {
   const std::string file = find_tokenizer(options.tokenizer, loaded);
   if (file.empty()) return {};
@@ -52,7 +53,7 @@ std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Toke
   }
   std::vector<int32_t> ids = tokenizer->encode(options.prompt);
   if (start.put_before(ids)) ids.insert(ids.begin(), start.token);
-  // Something must stand before the first word; in training that is the end of another document.
+  // The first word needs a token before it; in training that is the EOS of another document.
   if (ids.empty() && tokenizer->eos_id() >= 0 && !options.no_bos)
     ids.push_back(tokenizer->eos_id());
   return ids;
@@ -108,13 +109,13 @@ void add_generate_command(CLI::App& app) {
   Command command(app, "generate", "Continue a prompt with a trained model");
   command
       .option("--checkpoint", options->checkpoint,
-              "a folder step_..., or a run folder: its newest sound checkpoint")
+              "a folder step_..., or a run folder: its newest intact checkpoint")
       .required()
       .check(not_empty());
   const Option prompt = command.option("--prompt", options->prompt,
-                                       "text to continue, the beginning of a document: as in "
-                                       "training after EOS, see --no-bos (default: a new "
-                                       "document)");
+                                       "text to continue, taken as the start of a document: after "
+                                       "EOS, as in training (see --no-bos). Default: a new "
+                                       "document");
   command
       .option("--ids", options->ids,
               "the prompt as token ids, separated by commas; nothing is put before them")
@@ -147,8 +148,8 @@ void add_generate_command(CLI::App& app) {
   command.example(
       "  rodimus generate --checkpoint runs/demo --prompt \"The scheduler\" --tokens 200 "
       "--temperature 0.8 --top-p 0.95\n"
-      "prints the text as it comes; tokens per second go to stderr. Ctrl-C ends it, and what was "
-      "printed stays whole.");
+      "streams the text to stdout and tokens per second to stderr. Ctrl-C stops it at a whole "
+      "token.");
   command.run([options] {
     require_single_process("generate");
     run(*options);

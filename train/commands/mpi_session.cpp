@@ -14,8 +14,8 @@ void with_communicator(const std::function<void(Communicator&)>& body) {
     body(*communicator);
   } catch (const SharedError& error) {
     if (communicator->rank() == 0) print_error(std::cerr, error.what());
-    // The launcher ends all ranks as soon as one has left with an error: not before the line is
-    // out.
+    // The launcher kills all ranks as soon as one exits with an error, so wait until the line is
+    // printed.
     communicator->barrier();
     throw ExitCode(1);
   } catch (const std::exception& error) {

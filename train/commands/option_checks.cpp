@@ -14,7 +14,7 @@
 namespace rodimus {
 namespace {
 
-// All of `text` as a number without sign +, base prefix, blanks or anything after it.
+// All of `text` as a number without a leading +, base prefix, blanks or trailing text.
 template <class T>
 std::optional<T> number(const std::string& text) {
   T value{};
@@ -42,7 +42,7 @@ Check integer_between(T low, T high, const std::string& range) {
   return check_that("an integer " + range, range, [low, high](std::string& text) {
     const auto value = number<T>(text);
     if (!value || *value < low || *value > high) return false;
-    text = std::to_string(*value);  // the parser would take a leading 0 for base 8
+    text = std::to_string(*value);  // the parser would read a leading 0 as octal
     return true;
   });
 }
@@ -115,7 +115,7 @@ void add_inference_options(Command& command, std::string& compute, std::string& 
   command
       .option("--compute", compute,
               "Type of matrix products: run, the one the model was trained in; f32; bf16; auto, "
-              "bf16 where the device multiplies it in hardware")
+              "bf16 where the device has bf16 matrix hardware")
       .check(one_of({"run", "f32", "bf16", "auto"}))
       .show_default();
   command.option("--device", device, "Where the model runs")

@@ -14,7 +14,7 @@ namespace rodimus {
 
 inline constexpr int64_t kMostInt64 = std::numeric_limits<int64_t>::max();
 
-// A decimal integer in [low, high], all of the text.
+// The whole text is a decimal integer in [low, high].
 Check integer_in(int64_t low, int64_t high = kMostInt64);
 // A decimal integer in [0, 2^64 - 1]: any seed of our generators.
 Check any_seed();
@@ -29,7 +29,7 @@ Check number_in(NumberRange range);
 
 Check one_of(std::vector<std::string> choices);
 
-// Something was written: an empty path or name is an unset variable of a shell script.
+// Refuses "": an empty path or name usually is an unset shell variable.
 Check not_empty();
 
 // The configuration file, which is returned, and --set, of every command that reads one.
@@ -39,7 +39,7 @@ Option add_config_options(Command& command, std::string& config, std::vector<std
 void add_inference_options(Command& command, std::string& compute, std::string& device,
                            int& threads);
 
-// "0", "-3", "2^31 - 1": bounds of the types in the form in which people know them.
+// "0", "-3", "2^31 - 1": the bounds of the types in the form people recognise.
 std::string readable_bound(int64_t bound);
 
 }  // namespace rodimus

@@ -25,7 +25,7 @@ void add_train_command(CLI::App& app) {
   add_config_options(command, arguments->config, arguments->set);
   command
       .option("--resume", arguments->start.resume,
-              "auto: newest sound checkpoint of run.output; none: fresh start; PATH: a "
+              "auto: newest intact checkpoint of run.output; none: fresh start; PATH: a "
               "checkpoint or a run")
       .check(not_empty())
       .show_default();
@@ -38,15 +38,15 @@ void add_train_command(CLI::App& app) {
                "With --init-from: AdamW's moments as well");
   command
       .option("--skip-steps", arguments->start.skip_steps,
-              "With --resume PATH: leave out the data of the next N steps, as after a spike of "
-              "the loss")
+              "With --resume PATH: skip the data of the next N steps, as after a loss "
+              "spike")
       .check(integer_in(0, kMaxSize));
   command.flag("--allow-other-data", arguments->start.other_data,
                "Resume although data.train has changed");
   command.flag("--allow-other-compute", arguments->start.other_compute,
-               "Resume in another type (run.compute) than the run has computed in");
+               "Resume with another run.compute than the run has used");
   command.flag("--keys", arguments->keys,
-               "Print every configuration key with its default and meaning, and leave");
+               "Print every configuration key with its default and meaning, and exit");
   command.example(
       "  mpirun -n 2 rodimus train configs/small.toml --set run.output=runs/first --set "
       "data.train=my_data/train\n"
