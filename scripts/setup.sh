@@ -9,7 +9,7 @@ usage() {
   cat <<'TEXT'
 usage: scripts/setup.sh [--dev] [--test] [--cuda]
 
-  --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format, lld, Google Benchmark, shellcheck
+  --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format and clang-tidy, lld, Google Benchmark, shellcheck
   --test  also TensorBoard, with which one test reads event files: 6 MB from PyPI, unpacked into .tensorboard/ in this
           folder. Needs pip, no root
   --cuda  also a CUDA toolkit, if there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ in
@@ -83,7 +83,7 @@ while (($# > 0)); do
   case $1 in
     --cuda) cuda=1 ;;
     --test) tests=1 ;;
-    --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 lld libbenchmark-dev shellcheck) ;;
+    --dev) packages+=(clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 lld libbenchmark-dev shellcheck) ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "setup.sh: unknown option '$1'" ;;
   esac

@@ -1,6 +1,6 @@
 // How a command declares itself and its options. The parser behind it, CLI11, takes longer to
-// compile than any command: only command.cpp and command_line.cpp
-// include it.
+// compile than any command: only command.cpp and
+// command_line.cpp include it.
 #pragma once
 
 #include <cstdint>
