@@ -1,12 +1,11 @@
 // How often a step makes the host wait for the GPU. Each wait leaves the GPU without work until the
-// host has queued more. Kernels do nothing here: the fake runtime counts the waits.
+// host has queued more. The fake runtime counts the waits.
 #include <gtest/gtest.h>
 
 #include "kernels/device.h"
 #include "kernels/timeline.h"
 #include "layers/blocks.h"
 #include "tests/fakecuda/work.h"
-#include "tests/simt/emulator.h"
 #include "tests/support/device.h"
 #include "train/config/config.h"
 #include "train/report/bench.h"
@@ -53,13 +52,9 @@ struct Trainee {
 class HostWaits : public ::testing::Test {
  protected:
   void SetUp() override {
-    simt::config.launch_only = true;
     fakecuda::set_policy(fakecuda::Policy::lazy);  // where every needed wait is a wait
   }
-  void TearDown() override {
-    fakecuda::finish_all();
-    simt::config.launch_only = false;
-  }
+  void TearDown() override { fakecuda::finish_all(); }
 };
 
 // One for the loss of each micro-batch, one for the gradient norm.
