@@ -43,7 +43,8 @@ ARROWS = {
     "data": ["base"],
     "dist": ["autograd", "base", "kernels"],
     "checkpoints": ["dist", "layers", "autograd", "base", "kernels"],
-    "train": ["checkpoints", "dist", "data", "layers", "autograd", "base", "kernels"],
+    "interop": ["layers", "autograd", "base", "kernels/dtype.h", "kernels/convert.h", "kernels/memory.h"],
+    "train": ["interop", "checkpoints", "dist", "data", "layers", "autograd", "base", "kernels"],
 }
 FREE = ("tests", "bench")
 # Folder -> path prefixes that may include from it, besides FREE.
