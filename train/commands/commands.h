@@ -16,9 +16,10 @@ void add_generate_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
+void add_import_command(CLI::App& app);
 
-inline constexpr std::array<AddCommand, 7> kCommands = {
+inline constexpr std::array<AddCommand, 8> kCommands = {
     add_tokenize_command, add_train_command, add_eval_command, add_generate_command,
-    add_inspect_command,  add_bench_command, add_plan_command};
+    add_inspect_command,  add_bench_command, add_plan_command, add_import_command};
 
 }  // namespace rodimus
