@@ -148,6 +148,11 @@ void restore(Exec& exec, const CheckpointReader& checkpoint, ParameterBuffers& b
   const std::vector<std::string>& groups = checkpoint.groups();
   for (const OptimizerState& part : optimizer.state()) {
     if (std::find(groups.begin(), groups.end(), part.name) == groups.end()) {
+      if (groups.size() == 1) {
+        fail(checkpoint.folder().string(),
+             " holds parameters only, as `rodimus import` writes them: it cannot be resumed; start "
+             "a new run with --init-from, without --init-moments");
+      }
       fail(checkpoint.folder().string(), " has no ", part.name,
            ": it was written with another optimizer; set optimizer.name back, or start a new run "
            "with --init-from");
