@@ -38,22 +38,24 @@ def write_safetensors(path, tensors):
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(content for _, _, content in tensors.values()))
 
 
-# fla's module for each of the authors', in the order in which text is replaced; two names: halves of the rows.
+# The authors' modules that fla splits into two of half the rows, and those that it only renames; the first that fits.
 FLA_SPLIT = [("mixer.fc.", "mixer.up_proj.", "mixer.gate_proj."),
              ("mixer.inner_mixer.in_proj.", "mixer.q_proj.", "mixer.k_proj."),
              ("mixer.inner_mixer.mem_gate_proj.", "mixer.g_gate_proj.", "mixer.tau_gate_proj."),
              ("ffn.fc.", "mlp.up_proj.", "mlp.gate_proj.")]
-FLA_RENAMED = [("mixer.inner_mixer.short_conv.conv1d.", "mixer.short_conv."), ("mixer.inner_mixer.ch_gate_proj.", "mixer.i_gate_proj."),
-               ("mixer.inner_mixer.residual_weight", "mixer.residual_weight"), ("mixer.act_norm.", "mixer.activation_norm."),
-               ("mixer.out_proj.", "mixer.down_proj."), (".attn_norm.", ".ska_attn_norm."), (".attn.out_proj.", ".ska_attn.o_proj."),
-               (".attn.", ".ska_attn."), (".ffn_norm.", ".mlp_norm."), (".ffn.out_proj.", ".mlp.down_proj."),
-               ("model.norm_f.", "model.norm.")]
+FLA_RENAMED = [("mixer.inner_mixer.short_conv.conv1d.", "mixer.short_conv."),
+               ("mixer.inner_mixer.ch_gate_proj.", "mixer.i_gate_proj."),
+               ("mixer.inner_mixer.residual_weight", "mixer.residual_weight"),
+               ("mixer.act_norm.", "mixer.activation_norm."), ("mixer.out_proj.", "mixer.down_proj."),
+               (".attn_norm.", ".ska_attn_norm."), (".attn.out_proj.", ".ska_attn.o_proj."), (".attn.", ".ska_attn."),
+               (".ffn_norm.", ".mlp_norm."), (".ffn.out_proj.", ".mlp.down_proj."), ("model.norm_f.", "model.norm.")]
 
 
 def fla_tensors(tensors):
     result = {}
     for name, (kind, shape, content) in tensors.items():
-        split = [(name.replace(old, first), name.replace(old, second)) for old, first, second in FLA_SPLIT if old in name]
+        split = [(name.replace(old, first), name.replace(old, second))
+                 for old, first, second in FLA_SPLIT if old in name]
         if split:
             half = [shape[0] // 2, *shape[1:]]
             middle = len(content) // 2
@@ -71,8 +73,9 @@ def fla_tensors(tensors):
 def fla_config(config):
     mixer, attention = config["mixer_cfg"], config["attn_cfg"]
     result = {"model_type": "rodimus", "block_type": config["block_type"], "hidden_size": config["d_model"],
-              "num_hidden_layers": config["n_layer"], "vocab_size": config["vocab_size"], "norm_eps": config["norm_epsilon"],
-              "k_norm_eps": None, "expand_ratio": mixer["mem_size"], "conv_size": mixer["d_conv"], "attn": None,
+              "num_hidden_layers": config["n_layer"], "vocab_size": config["vocab_size"],
+              "norm_eps": config["norm_epsilon"], "k_norm_eps": None, "expand_ratio": mixer["mem_size"],
+              "conv_size": mixer["d_conv"], "attn": None,
               "input_gate_low_rank": mixer["input_gate_low_rank"], "use_short_conv": True, "hidden_act": "swish",
               "max_position_embeddings": config["max_position_embeddings"], "ska_attn": None}
     if attention:
@@ -93,7 +96,8 @@ class Import(Case):
         return folder
 
     def golden(self, name):
-        return json.loads((GOLDEN / name / "config.json").read_text()), read_safetensors(GOLDEN / name / "model.safetensors")
+        folder = GOLDEN / name
+        return json.loads((folder / "config.json").read_text()), read_safetensors(folder / "model.safetensors")
 
     def imported(self, folder, name):
         run(0, "import", folder, "--out", self.folder / name)
@@ -106,8 +110,8 @@ class Import(Case):
         data = self.folder / f"{output.name} ids"
         for i, row in enumerate(ids):  # a window begins at a shard's first token
             write_shard(data / str(i), [[int(token) for token in row]])
-        result = json.loads(run(0, "eval", "--checkpoint", output, "--compute", "f32", "--data", data, "--seq-len", ids.shape[1],
-                                "--json").stdout)
+        result = json.loads(run(0, "eval", "--checkpoint", output, "--compute", "f32", "--data", data,
+                                "--seq-len", ids.shape[1], "--json").stdout)
         self.assertEqual(result["tokens"], ids.shape[0] * (ids.shape[1] - 1))
         self.assertAlmostEqual(result["nats_per_token"], loss, delta=1e-5)
         count = greedy.shape[1] - prompt.shape[1]
@@ -126,7 +130,8 @@ class Import(Case):
                 expected = GOLDEN / name / "expected.h5"
                 authors = self.imported(GOLDEN / name, f"{name} authors")
                 error = self.expect_published(authors, expected)
-                fla = self.imported(self.model(f"{name} in fla", fla_config(config), fla_tensors(tensors)), f"{name} fla")
+                copy = self.model(f"{name} in fla", fla_config(config), fla_tensors(tensors))
+                fla = self.imported(copy, f"{name} fla")
                 self.expect_published(fla, expected)
                 self.same_parameters(fla, authors)
                 print(f"{name}: loss within {error:.1e}")
@@ -163,7 +168,8 @@ class Import(Case):
         wanted = self.imported(GOLDEN / "rodimus_plus_tied_bf16", "plain")
         tensors["lm_head.weight"] = tensors["model.embeddings.weight"]
         state = {f"model.layers.{i}.{name}_{i}": ("BF16", [1, 3], bytes(6)) for i in range(2)
-                 for name in ("mixer.inner_mixer.conv_state", "mixer.inner_mixer.ssm_state", "attn.key_cache", "attn.value_cache")}
+                 for name in ("mixer.inner_mixer.conv_state", "mixer.inner_mixer.ssm_state", "attn.key_cache",
+                              "attn.value_cache")}
         folder = self.model("used", config, tensors | state)
         result = run(0, "import", folder, "--out", self.folder / "run")
         self.assertEqual(sorted(line.split()[2].rstrip(",") for line in result.stderr.splitlines()), sorted(state))
@@ -174,18 +180,21 @@ class Import(Case):
         facts = json.loads(run(0, "inspect", output, "--json").stdout)
         self.assertTrue(facts["sound"])
         self.assertEqual((facts["step"], facts["groups"], facts["model"]["block"]), (0, ["params"], "rodimus_plus"))
-        settings = ("--set", f'data.train=["{self.folder}/data/train"]', "--set", f'data.val=["{self.folder}/data/val"]',
-                    "--set", "data.seq_len=32", "--set", "run.threads=1", "--set", 'run.compute="f32"')
+        f32 = ("--set", "run.threads=1", "--set", 'run.compute="f32"')
+        settings = (*f32, "--set", f'data.train=["{self.folder}/data/train"]', "--set",
+                    f'data.val=["{self.folder}/data/val"]', "--set", "data.seq_len=32")
         tuned = self.folder / "tuned"
-        run(1, "train", output / "config.toml", "--init-from", output, *settings, "--set", f'run.output="{tuned}"',
-            "--set", "run.steps=2", "--set", "optimizer.lr=1e-9", "--set", "optimizer.min_lr=1e-10")
+        run(1, "train", output / "config.toml", "--init-from", output, *settings, "--set",
+            f'run.output="{tuned}"', "--set", "run.steps=2", "--set", "optimizer.lr=1e-9", "--set",
+            "optimizer.min_lr=1e-10")
         for name, value in parameters(output, 0).items():
             self.assertLessEqual(abs(parameters(tuned, 2)[name] - value).max(), 1e-6, name)
         # Its own folder cannot be continued, and its moments cannot be taken: there are none.
         write_data(self.folder / "long", train_tokens=3 * 2048, val_tokens=3000)
-        own = ("--set", f'data.train=["{self.folder}/long/train"]', "--set", f'data.val=["{self.folder}/long/val"]',
-               "--set", "run.threads=1", "--set", 'run.compute="f32"')
-        for words in (own, (*settings, "--init-from", output, "--init-moments", "--set", f'run.output="{self.folder}/new"')):
+        own = (*f32, "--set", f'data.train=["{self.folder}/long/train"]', "--set",
+               f'data.val=["{self.folder}/long/val"]')
+        moments = (*settings, "--init-from", output, "--init-moments", "--set", f'run.output="{self.folder}/new"')
+        for words in (own, moments):
             refused = run(0, "train", output / "config.toml", *words, check=False)
             self.assertEqual(refused.returncode, 1)
             self.assertIn("holds parameters only", refused.stderr)
@@ -202,8 +211,9 @@ class Import(Case):
         folder = self.model("model", config, tensors)
         good = (folder / "model.safetensors").read_bytes()
         for section, key, value in ((None, "use_norm_embedding", True), (None, "use_scale_embedding", True),
-                                    ("attn_cfg", "softmax_scale", "norm"), ("attn_cfg", "rotary_emb_interleaved", True),
-                                    ("attn_cfg", "rotary_emb_dim", 4), ("attn_cfg", "rotary_emb_scale_base", 512)):
+                                    ("attn_cfg", "softmax_scale", "norm"), ("attn_cfg", "rotary_emb_dim", 4),
+                                    ("attn_cfg", "rotary_emb_interleaved", True),
+                                    ("attn_cfg", "rotary_emb_scale_base", 512)):
             changed = json.loads(json.dumps(config))
             (changed[section] if section else changed)[key] = value
             (folder / "config.json").write_text(json.dumps(changed))
@@ -230,8 +240,8 @@ class Import(Case):
         self.assertIn("already holds checkpoints", result.stderr)
 
     def test_memory_is_that_of_the_parameters(self):
-        """What an import takes beyond the parameters does not grow with the tensors. The files are bf16 and all holes. With
-        RODIMUS_TEST_1B6 the model has the sizes of Rodimus-Plus-Coder-1.6B (13 GB on disk and memory for 7 GB)."""
+        """What an import takes beyond the parameters does not grow with the tensors. The files are bf16 and all holes.
+        With RODIMUS_TEST_1B6 the model has the sizes of Rodimus-Plus-Coder-1.6B (7 GB of disk and of memory)."""
         config, _ = self.golden("rodimus_plus_tied_bf16")
         before, _ = self.peak("small", config)
         large = config | {"vocab_size": 2 * 2**20}  # an embedding of 256 MiB in f32
@@ -241,8 +251,8 @@ class Import(Case):
             large["attn_cfg"] = config["attn_cfg"] | {"num_heads": 16, "num_heads_v": 16, "window_size": 4096}
         after, count = self.peak("large", large)
         extra = after - before - 4 * count
-        print(f"import of {count} parameters: peak {after / 2**20:.0f} MiB, {extra / 2**20:.1f} MiB more than a small model's "
-              f"and the parameters ({4 * count / 2**20:.0f} MiB)")
+        print(f"import of {count} parameters ({4 * count / 2**20:.0f} MiB): peak {after / 2**20:.0f} MiB, "
+              f"{extra / 2**20:.1f} MiB more than the parameters and the import of a small model")
         # One piece of the file and one of the checkpoint, with what their libraries keep.
         self.assertLess(extra, 32 * 2**20)
 
@@ -250,14 +260,16 @@ class Import(Case):
         """The tensors of a tied Rodimus+ model, from the description of the format."""
         d, memory, layers = config["d_model"], config["mixer_cfg"]["mem_size"], config["n_layer"]
         e, rank, ffn = 2 * d, max(d // 64, 16), (int(4 / 3 * d) + 7) // 8 * 8
-        block = {"mixer_norm.weight": [d], "mixer.fc.weight": [2 * e, d], "mixer.out_proj.weight": [d, e], "mixer.act_norm.weight": [e],
-                 "mixer.inner_mixer.short_conv.conv1d.weight": [e, 1, 4], "mixer.inner_mixer.short_conv.conv1d.bias": [e],
-                 "mixer.inner_mixer.residual_weight": [e], "mixer.inner_mixer.in_proj.weight": [2 * memory, e],
-                 "mixer.inner_mixer.ch_gate_proj.0.weight": [rank, e], "mixer.inner_mixer.ch_gate_proj.1.weight": [e, rank],
-                 "mixer.inner_mixer.ch_gate_proj.1.bias": [e], "mixer.inner_mixer.mem_gate_proj.weight": [2 * memory, e],
-                 "mixer.inner_mixer.mem_gate_proj.bias": [2 * memory], "attn_norm.weight": [d], "attn.q_proj.weight": [d, d],
+        inner = {"short_conv.conv1d.weight": [e, 1, 4], "short_conv.conv1d.bias": [e], "residual_weight": [e],
+                 "in_proj.weight": [2 * memory, e], "ch_gate_proj.0.weight": [rank, e],
+                 "ch_gate_proj.1.weight": [e, rank], "ch_gate_proj.1.bias": [e],
+                 "mem_gate_proj.weight": [2 * memory, e], "mem_gate_proj.bias": [2 * memory]}
+        block = {"mixer_norm.weight": [d], "mixer.fc.weight": [2 * e, d], "mixer.out_proj.weight": [d, e],
+                 "mixer.act_norm.weight": [e], "attn_norm.weight": [d], "attn.q_proj.weight": [d, d],
                  "attn.k_proj.weight": [d // config["attn_cfg"]["num_heads"], d], "attn.v_proj.weight": [d, d],
-                 "attn.out_proj.weight": [d, d], "ffn_norm.weight": [d], "ffn.fc.weight": [2 * ffn, d], "ffn.out_proj.weight": [d, ffn]}
+                 "attn.out_proj.weight": [d, d], "ffn_norm.weight": [d], "ffn.fc.weight": [2 * ffn, d],
+                 "ffn.out_proj.weight": [d, ffn]}
+        block |= {f"mixer.inner_mixer.{name}": shape for name, shape in inner.items()}
         shapes = {"model.embeddings.weight": [config["vocab_size"], d], "model.norm_f.weight": [d]}
         return shapes | {f"model.layers.{i}.{name}": shape for i in range(layers) for name, shape in block.items()}
 
@@ -273,10 +285,12 @@ class Import(Case):
             out.write(struct.pack("<Q", len(text)) + text)
             out.truncate(8 + len(text) + 2 * count)
         # In a process of its own, so that the kernel's figure is that of this one child.
-        script = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        script = ("import resource, subprocess, sys; "
+                  "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
                   "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
-        result = subprocess.run([sys.executable, "-c", script, *command(0, "import", folder, "--out", self.folder / f"{name} out")],
-                                env=environment(), capture_output=True, text=True, check=True, timeout=600)
+        words = command(0, "import", folder, "--out", self.folder / f"{name} out")
+        result = subprocess.run([sys.executable, "-c", script, *words], env=environment(), capture_output=True,
+                                text=True, check=True, timeout=600)
         return int(result.stdout) * 1024, count
 
 
