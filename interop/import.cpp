@@ -67,11 +67,8 @@ WeightFolder::Place find_part(const WeightFolder& weights, const std::string& na
                               const Parameter& p, int64_t parts) {
   const auto found = weights.tensors().find(name);
   if (found == weights.tensors().end()) {
-    const std::string where = weights.tensors().empty()
-                                  ? std::string("the files, which hold no tensor")
-                                  : weights.tensors().begin()->second.file->path().native();
-    fail(name, " is missing in ", where, weights.tensors().empty() ? "" : " and its other shards",
-         ", but config.json describes a model that has it");
+    fail(weights.folder().native(), ": ", name,
+         " is missing in the weights, but config.json describes a model that has it");
   }
   const WeightFolder::Place place = found->second;
   Shape wanted = p.shape;

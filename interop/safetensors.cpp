@@ -260,7 +260,7 @@ std::map<std::string, std::string> parse_weight_map(std::string_view text,
   return files;
 }
 
-WeightFolder::WeightFolder(const fs::path& folder) {
+WeightFolder::WeightFolder(const fs::path& folder) : folder_(folder) {
   const fs::path single = folder / "model.safetensors";
   const fs::path index = folder / "model.safetensors.index.json";
   std::error_code ignored;

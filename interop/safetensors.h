@@ -62,6 +62,8 @@ class WeightFolder {
   // Throws Error when the folder has neither file, or when index and shards disagree.
   explicit WeightFolder(const std::filesystem::path& folder);
 
+  const std::filesystem::path& folder() const { return folder_; }
+
   struct Place {
     const SafetensorsFile* file;
     const StoredTensor* tensor;
@@ -71,6 +73,7 @@ class WeightFolder {
  private:
   void add(const SafetensorsFile& file);
 
+  std::filesystem::path folder_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, Place> places_;
 };
