@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
-#include "tests/data/temporary_folder.h"
 #include "tests/support/failure_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus::testing {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus::testing {
 

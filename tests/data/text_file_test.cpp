@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "data/text_source.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {

@@ -13,7 +13,7 @@
 #include "data/dataset.h"
 #include "data/round_trip.h"
 #include "tests/data/foreign_model.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "data/utf8.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {
@@ -270,7 +270,7 @@ TEST(Tokenizer, MistakesAreErrors) {
   testing::write_bytes(folder / "bad.model", "this is text");
   expect_error([&] { Tokenizer::load(folder / "bad.model"); }, {"bad.model", "SentencePiece"});
   // Advice by cause; SentencePiece's own message, with file and line, comes last.
-  const std::string small = testing::error_of([] { train({.vocab_size = 50000}); });
+  const std::string small = testing::failure_of([] { train({.vocab_size = 50000}); });
   EXPECT_LT(small.find("lower the vocabulary size"), small.find("trainer_interface.cc")) << small;
   expect_error([] { train({.vocab_size = 50000}); }, {"50000", "supports at most", "or add text"});
   expect_error(
@@ -291,8 +291,8 @@ TEST(Tokenizer, MistakesAreErrors) {
     });
   };
   expect_error(many_characters, {"raise --vocab-size", "need 300", "--character-coverage"});
-  EXPECT_EQ(testing::error_of(many_characters).find("small"),
-            testing::error_of(many_characters).find("smaller than required_chars"));
+  EXPECT_EQ(testing::failure_of(many_characters).find("small"),
+            testing::failure_of(many_characters).find("smaller than required_chars"));
   expect_error([] { train({.user_symbols = {"\xe2\x96\x81x"}}); }, {"U+2581"});
   expect_error([] { Tokenizer::train({}, [](std::string&) { return false; }); },
                {"no text to train"});

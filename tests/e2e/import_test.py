@@ -204,7 +204,7 @@ class Import(Case):
         self.assertEqual(result.returncode, 1, result.stdout)
         self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
         self.assertIn(text, result.stderr)
-        self.assertEqual(list((self.folder / out).glob("step_*")), [])
+        self.assertFalse((self.folder / out).exists(), "a refused import leaves nothing behind")
 
     def test_refusals_are_one_line(self):
         config, tensors = self.golden("rodimus_plus_tied_f32")
@@ -238,6 +238,9 @@ class Import(Case):
         self.imported(folder, "taken")
         result = run(0, "import", folder, "--out", self.folder / "taken", check=False)
         self.assertIn("already holds checkpoints", result.stderr)
+        (self.folder / "a file").touch()
+        result = run(0, "import", folder, "--out", self.folder / "a file", check=False)
+        self.assertIn("a file is not a folder", result.stderr)
 
     def test_memory_is_that_of_the_parameters(self):
         """What an import takes beyond the parameters does not grow with the tensors. The files are bf16 and all holes.

@@ -13,6 +13,7 @@
 
 #include "layers/model.h"
 #include "tests/support/failure_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {
@@ -27,9 +28,9 @@ struct Stored {
   std::vector<float> values;
 };
 
-ModelConfig config_of(bool tied) {
+ModelConfig config_of(bool tied, int64_t vocab_size) {
   ModelConfig config;
-  config.vocab_size = 11;
+  config.vocab_size = vocab_size;
   config.d_model = 16;
   config.n_layers = 2;
   config.mem_size = 4;
@@ -93,15 +94,9 @@ std::vector<std::string> fla_names(const std::string& name) {
 
 class Import : public ::testing::Test {
  protected:
-  Import() {
-    std::string pattern = (fs::temp_directory_path() / "rodimus_import_XXXXXX").string();
-    folder = ::mkdtemp(pattern.data());
-  }
-  ~Import() override { fs::remove_all(folder); }
-
   // The tensors of a numbered model as they are stored in F32.
   std::vector<Stored> tensors(HfForm form, bool tied) {
-    Model model(config_of(tied), exec, DType::f32, /*grads=*/false);
+    Model model(config_of(tied, vocab_size), exec, DType::f32, /*grads=*/false);
     number(model.parameters(), 1);
     std::vector<Stored> stored;
     for (Parameter* p : model.parameters().parameters) {
@@ -135,10 +130,10 @@ class Import : public ::testing::Test {
   }
 
   ImportReport import(HfForm form, bool tied) {
-    Model model(config_of(tied), exec, DType::f32, /*grads=*/false);
+    Model model(config_of(tied, vocab_size), exec, DType::f32, /*grads=*/false);
     number(model.parameters(), -1e6f);
     const ImportReport report =
-        import_weights(WeightFolder(folder), form, tied, model.parameters());
+        import_weights(WeightFolder(folder.path()), form, tied, model.parameters());
     float next = 1;
     for (Parameter* p : model.parameters().parameters)
       for (int64_t i = 0; i < numel_of(p->shape); ++i, ++next)
@@ -150,12 +145,13 @@ class Import : public ::testing::Test {
                       HfForm form = HfForm::authors) {
     write(stored);
     const std::string why = failure_of([&] { import(form, tied); });
-    EXPECT_TRUE(why.starts_with(folder.string())) << why;
+    EXPECT_TRUE(why.starts_with(folder.path().string())) << why;
     EXPECT_EQ(why.find('\n'), std::string::npos) << why;
     return why;
   }
 
-  fs::path folder;
+  testing::TemporaryFolder folder;
+  int64_t vocab_size = 11;
   Exec exec = Cpu{1};
 };
 
@@ -192,6 +188,22 @@ TEST_F(Import, ATiedHeadMayBeStored) {
                 .find("lm_head.weight has the shape (16, 11), but by config.json "
                       "it must have (11, 16)"),
             std::string::npos);
+}
+
+// Tensors are read one piece at a time.
+TEST_F(Import, TensorsLongerThanAPieceArriveWhole) {
+  vocab_size = 70000;
+  ASSERT_GT(vocab_size * 16, kImportPiece);
+  std::vector<Stored> stored = tensors(HfForm::authors, true);
+  Stored head = stored.front();
+  ASSERT_EQ(head.name, "model.embeddings.weight");
+  head.name = "lm_head.weight";
+  stored.push_back(head);
+  write(stored);
+  EXPECT_TRUE(import(HfForm::authors, true).stored_head);
+  stored.back().values.back() = -1;
+  const std::string last = std::to_string(head.values.size() - 1);
+  EXPECT_NE(refusal(stored, true).find("at element " + last + " (-1"), std::string::npos);
 }
 
 TEST_F(Import, StateOfGenerationIsPassedOver) {

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/failure_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {
@@ -21,18 +22,12 @@ using rodimus::testing::failure_of;
 
 class Safetensors : public ::testing::Test {
  protected:
-  Safetensors() {
-    std::string pattern = (fs::temp_directory_path() / "rodimus_safetensors_XXXXXX").string();
-    folder = ::mkdtemp(pattern.data());
-  }
-  ~Safetensors() override { fs::remove_all(folder); }
-
   fs::path write(const std::string& name, const std::string& content) {
-    std::ofstream(folder / name, std::ios::binary) << content;
+    testing::write_bytes(folder / name, content);
     return folder / name;
   }
 
-  fs::path folder;
+  testing::TemporaryFolder folder;
 };
 
 std::string length_of(uint64_t length) {
@@ -165,7 +160,7 @@ TEST_F(Safetensors, FilesThatAreNoneAreRefused) {
   EXPECT_NE(refused(file_of("{\"a\":", "")).find("not a JSON object"), std::string::npos);
   EXPECT_NE(failure_of([&] { SafetensorsFile{folder / "none"}; }).find("No such file"),
             std::string::npos);
-  EXPECT_NE(failure_of([&] { SafetensorsFile{folder}; }).find("not a regular file"),
+  EXPECT_NE(failure_of([&] { SafetensorsFile{folder.path()}; }).find("not a regular file"),
             std::string::npos);
 }
 
@@ -177,14 +172,14 @@ class Weights : public Safetensors {
   }
   std::string with_index(const json& map) {
     write("model.safetensors.index.json", json{{"metadata", {}}, {"weight_map", map}}.dump());
-    return failure_of([&] { WeightFolder{folder}; });
+    return failure_of([&] { WeightFolder{folder.path()}; });
   }
 };
 
 TEST_F(Weights, ShardsAreFoundByTheIndex) {
   EXPECT_EQ(with_index({{"a", "model-1.safetensors"}, {"b", "model-2.safetensors"}}),
             "nothing was thrown");
-  const WeightFolder weights(folder);
+  const WeightFolder weights(folder.path());
   ASSERT_EQ(weights.tensors().size(), 2u);
   EXPECT_EQ(weights.tensors().at("b").file->path().filename(), "model-2.safetensors");
   EXPECT_EQ(weights.tensors().at("b").tensor->type, "BF16");
@@ -217,7 +212,7 @@ TEST_F(Weights, IndexAndShardsHaveToAgree) {
 }
 
 TEST_F(Weights, AFolderWithoutWeightsSaysWhatItExpected) {
-  const auto refusal_of = [&] { return failure_of([&] { WeightFolder{folder}; }); };
+  const auto refusal_of = [&] { return failure_of([&] { WeightFolder{folder.path()}; }); };
   EXPECT_NE(refusal_of().find("neither model.safetensors nor model.safetensors.index.json"),
             std::string::npos);
   EXPECT_EQ(refusal_of().find("pickle"), std::string::npos);

@@ -8,15 +8,16 @@
 
 namespace rodimus::testing {
 
-// The text of the Error that step() throws; otherwise "nothing was thrown", which matches no
-// expected text.
+inline constexpr const char* kNoFailure = "nothing was thrown";
+
+// The text of the Error that step() throws; otherwise kNoFailure, which no expected text contains.
 inline std::string failure_of(const std::function<void()>& step) {
   try {
     step();
   } catch (const Error& error) {
     return error.what();
   }
-  return "nothing was thrown";
+  return kNoFailure;
 }
 
 }  // namespace rodimus::testing

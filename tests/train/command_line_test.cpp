@@ -102,5 +102,58 @@ TEST(CommandLine, OnlyRankZeroPrintsAboutTheCommandLine) {
   EXPECT_NE(failure.err, "");  // a rank that fails alone must be heard
 }
 
+// What each declaration of train/commands/command.h means on the command line.
+struct Declared {
+  std::string file;
+  std::vector<std::string> set;
+  std::vector<int32_t> ids;
+  std::string prompt;
+  enum class Mode : uint8_t { fast, safe } mode = Mode::safe;
+  bool progress = true;
+} declared;
+
+void add_declared(CLI::App& app) {
+  Command command(app, "try", "Try options");
+  command.option("file", declared.file, "a file").required();
+  command.option("--set", declared.set, "keys").one_at_a_time();
+  const Option prompt = command.option("--prompt", declared.prompt, "text");
+  command.option("--ids", declared.ids, "tokens").delimiter(',').excludes(prompt);
+  command.choice("--mode", declared.mode,
+                 {{"fast", Declared::Mode::fast}, {"safe", Declared::Mode::safe}}, "how");
+  command.flag("--no-progress", declared.progress, "be quiet", false);
+  command.run([] {});
+}
+
+std::string run_declared(const std::vector<std::string>& words) {
+  declared = {};
+  std::vector<std::string> arguments = {"try"};
+  arguments.insert(arguments.end(), words.begin(), words.end());
+  const AddCommand add = add_declared;
+  std::ostringstream out;
+  try {
+    parse_and_run(arguments, {&add, 1}, "", out);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return out.str();
+}
+
+TEST(Command, OptionsMeanWhatTheyDeclare) {
+  EXPECT_EQ(run_declared({"--set", "a=1", "c.toml", "--set", "b=2", "--ids", "3,5", "--mode",
+                          "fast", "--no-progress"}),
+            "");
+  EXPECT_EQ(declared.file, "c.toml");  // not a second value of --set
+  EXPECT_EQ(declared.set, (std::vector<std::string>{"a=1", "b=2"}));
+  EXPECT_EQ(declared.ids, (std::vector<int32_t>{3, 5}));
+  EXPECT_EQ(declared.mode, Declared::Mode::fast);
+  EXPECT_FALSE(declared.progress);
+  EXPECT_NE(run_declared({"c.toml", "--ids", "3", "--prompt", "x"}).find("excludes"),
+            std::string::npos);
+  EXPECT_NE(run_declared({"c.toml", "--mode", "fats"}).find("did you mean fast?"),
+            std::string::npos);
+  EXPECT_NE(run_declared({"--help"}).find("=safe"), std::string::npos);  // the default
+  EXPECT_TRUE(declared.progress);
+}
+
 }  // namespace
 }  // namespace rodimus

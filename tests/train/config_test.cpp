@@ -9,26 +9,20 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "tests/support/failure_of.h"
 #include "train/config/config_schema.h"
 #include "train/config/resolve.h"
 
 namespace rodimus {
 namespace {
 
+using testing::failure_of;
+using testing::kNoFailure;
+
 const std::string kModel = "[model]\nd_model = 64\nn_layers = 2\nn_heads = 2\n";
 
 Config parse(const std::string& text, const std::vector<std::string>& overrides = {}) {
   return parse_config(kModel + text, "c.toml", overrides);
-}
-
-// The text of the Error; "" if nothing was thrown.
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST(Config, DefaultsAreThoseOfTheStructs) {
@@ -186,7 +180,7 @@ TEST(Config, BadInputIsOneLineThatNamesWhatIsWrong) {
   for (const Bad& bad : matrix) {
     std::vector<std::string> overrides;
     if (bad.override) overrides.push_back(bad.override);
-    const std::string error = error_of([&] { parse(bad.text, overrides); });
+    const std::string error = failure_of([&] { parse(bad.text, overrides); });
     EXPECT_FALSE(error.empty()) << "accepted: " << bad.text << " "
                                 << (bad.override ? bad.override : "");
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
@@ -204,17 +198,17 @@ TEST(ModelConfig, WhatTheKernelsCannotHoldIsNamed) {
   ModelConfig config = parse("").model;
   config.vocab_size = 1;
   config.conv_width = 33;
-  EXPECT_EQ(error_of([&] { config.validate(); }), "model.conv_width = 33: must be in [1, 32]");
+  EXPECT_EQ(failure_of([&] { config.validate(); }), "model.conv_width = 33: must be in [1, 32]");
   config.conv_width = 32;
-  EXPECT_EQ(error_of([&] { config.validate(); }), "");
+  EXPECT_EQ(failure_of([&] { config.validate(); }), kNoFailure);
   config.d_model = INT64_C(1) << 62;
-  EXPECT_EQ(error_of([&] { config.validate(); }),
+  EXPECT_EQ(failure_of([&] { config.validate(); }),
             "model.d_model = 4611686018427387904: must be in [1, 2147483647]");
 }
 
 TEST(Config, KeysOutsideSectionsAndMissingSizes) {
   const auto says = [](const std::string& text, const std::string& part) {
-    const std::string error = error_of([&] { parse_config(text, "c.toml", {}); });
+    const std::string error = failure_of([&] { parse_config(text, "c.toml", {}); });
     EXPECT_NE(error.find(part), std::string::npos) << error;
   };
   says("lr = 1", "c.toml:1: lr is outside a section; put it below [optimizer]");
@@ -231,11 +225,11 @@ TEST(Config, KeysOutsideSectionsAndMissingSizes) {
 TEST(Config, LoadNamesTheFile) {
   const auto folder = std::filesystem::path(::testing::TempDir()) / "config_test";
   std::filesystem::create_directories(folder);
-  EXPECT_NE(error_of([&] { load_config(folder / "absent.toml", {}); }).find("absent.toml"),
+  EXPECT_NE(failure_of([&] { load_config(folder / "absent.toml", {}); }).find("absent.toml"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { load_config(folder, {}); }).find("is a folder"), std::string::npos);
+  EXPECT_NE(failure_of([&] { load_config(folder, {}); }).find("is a folder"), std::string::npos);
   std::ofstream(folder / "bad.toml") << kModel << "x = 1\n";
-  EXPECT_NE(error_of([&] { load_config(folder / "bad.toml", {}); }).find("bad.toml:5: "),
+  EXPECT_NE(failure_of([&] { load_config(folder / "bad.toml", {}); }).find("bad.toml:5: "),
             std::string::npos);
   std::ofstream(folder / "good.toml") << kModel;
   EXPECT_EQ(load_config(folder / "good.toml", {"run.steps=7"}).run.steps, 7);
@@ -298,7 +292,7 @@ TEST(Config, PresetsParse) {
   for (const auto& entry :
        std::filesystem::directory_iterator(std::string(RODIMUS_SOURCE_DIR) + "/configs")) {
     if (entry.path().extension() != ".toml") continue;
-    EXPECT_EQ(error_of([&] { load_config(entry.path(), {}); }), "") << entry.path();
+    EXPECT_EQ(failure_of([&] { load_config(entry.path(), {}); }), kNoFailure) << entry.path();
   }
 }
 
@@ -323,13 +317,13 @@ TEST(ResolveForRanks, SplitsTheBatch) {
 
 TEST(ResolveForRanks, SaysWhatWouldWork) {
   Config config = parse("", {"run.global_batch=10"});
-  EXPECT_EQ(error_of([&] { resolve(config, {.ranks = 4}); }),
+  EXPECT_EQ(failure_of([&] { resolve(config, {.ranks = 4}); }),
             "run.global_batch = 10 is not divisible by 4 ranks: use 8 or 12, or start 1, 2, 5 or "
             "10 ranks");
-  EXPECT_NE(error_of([&] { resolve(config, {.ranks = 16}); }).find("use 16, or start"),
+  EXPECT_NE(failure_of([&] { resolve(config, {.ranks = 16}); }).find("use 16, or start"),
             std::string::npos);
   config.run.micro_batch = 3;
-  EXPECT_EQ(error_of([&] { resolve(config, {.ranks = 1}); }),
+  EXPECT_EQ(failure_of([&] { resolve(config, {.ranks = 1}); }),
             "run.micro_batch = 3 does not divide the 10 sequences of each rank (run.global_batch = "
             "10 over 1 rank): use 1, 2, 5 or 10");
 }
@@ -365,7 +359,7 @@ TEST(Resolve, KeepsWhatIsWritten) {
 
 TEST(Resolve, NeedsAVocabulary) {
   EXPECT_EQ(
-      error_of([&] { resolve(parse(""), {}); }),
+      failure_of([&] { resolve(parse(""), {}); }),
       "model.vocab_size is not set and neither data.tokenizer nor the shards give it: set it");
 }
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "data/shard_writer.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace rodimus {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "checkpoints/checkpoint.h"
 #include "data/shard_writer.h"
-#include "tests/data/temporary_folder.h"
 #include "tests/layers/golden_model.h"
+#include "tests/support/temporary_folder.h"
 #include "train/inference/load_model.h"
 #include "train/run_state.h"
 

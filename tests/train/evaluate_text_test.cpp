@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "data/shard_writer.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "train/inference/evaluate.h"
 
 namespace rodimus {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tests/support/failure_of.h"
 #include "train/config/resolve.h"
 #include "train/inference/load_model.h"
 #include "train/report/inspect.h"
@@ -170,14 +171,9 @@ class LoadModel : public ::testing::Test {
     const auto communicator = make_single();
     return save_checkpoint(folder_, state, layout, {0, layout.size}, arrays, *communicator);
   }
-  std::string error_of(const fs::path& path) {
+  std::string failure_at(const fs::path& path) {
     Context ctx = context();
-    try {
-      load_model(path, ctx.exec, "f32", nullptr);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return testing::failure_of([&] { load_model(path, ctx.exec, "f32", nullptr); });
   }
 
   const fs::path folder_ = fs::path(::testing::TempDir()) / "load_model_test";
@@ -254,14 +250,14 @@ TEST_F(LoadModel, TakesTheNewestSoundOneAndInspectSaysWhy) {
 TEST_F(LoadModel, ErrorsNameTheCause) {
   Context ctx = context();
   const auto model = make_model(ctx);
-  EXPECT_NE(error_of(folder_ / "absent").find("does not exist"), std::string::npos);
-  EXPECT_NE(error_of(folder_).find("no checkpoint at"), std::string::npos);
+  EXPECT_NE(failure_at(folder_ / "absent").find("does not exist"), std::string::npos);
+  EXPECT_NE(failure_at(folder_).find("no checkpoint at"), std::string::npos);
   std::string other = kConfig;
   other.replace(other.find("n_layers = 2"), 12, "n_layers = 3");
-  EXPECT_NE(error_of(save(*model, 1, other)), "");
+  EXPECT_NE(failure_at(save(*model, 1, other)), testing::kNoFailure);
   const Parameter& last = *model->parameters().parameters.back();
   model->parameters().values.data<float>()[last.offset + 1] = NAN;
-  EXPECT_NE(error_of(save(*model, 2)).find("element 1 of " + last.name + " is nan"),
+  EXPECT_NE(failure_at(save(*model, 2)).find("element 1 of " + last.name + " is nan"),
             std::string::npos);
 }
 

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/device.h"
+#include "tests/support/failure_of.h"
 #include "train/config/config_schema.h"
 #include "train/inference/load_model.h"
 #include "train/prepare_run.h"
@@ -18,6 +19,9 @@
 
 namespace rodimus {
 namespace {
+
+using testing::failure_of;
+using testing::kNoFailure;
 
 namespace fs = std::filesystem;
 
@@ -52,15 +56,6 @@ class ResumeTest : public ::testing::Test {
                            *single);
   }
 
-  template <class F>
-  std::string error_of(F&& run) {
-    try {
-      run();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
   std::optional<fs::path> start(const std::string& resume) {
     StartOptions options;
     options.resume = resume;
@@ -85,7 +80,7 @@ class ResumeTest : public ::testing::Test {
 TEST_F(ResumeTest, StartsFreshWithoutCheckpoints) {
   EXPECT_EQ(start("auto"), std::nullopt);
   EXPECT_EQ(start("none"), std::nullopt);
-  EXPECT_NE(error_of([&] { start(folder_ / "absent"); }), "");
+  EXPECT_THROW(start(folder_ / "absent"), Error);
 }
 
 TEST_F(ResumeTest, TakesTheNewestSoundOneAndSaysWhatItPassedOver) {
@@ -96,18 +91,18 @@ TEST_F(ResumeTest, TakesTheNewestSoundOneAndSaysWhatItPassedOver) {
   ASSERT_EQ(notes_.size(), 1u);
   EXPECT_NE(notes_[0].find("step_00000020"), std::string::npos) << notes_[0];
   fs::resize_file(first / "rank_0000.h5", 100);
-  EXPECT_NE(error_of([&] { start("auto"); }).find("none of its 2"), std::string::npos);
+  EXPECT_NE(failure_of([&] { start("auto"); }).find("none of its 2"), std::string::npos);
 }
 
 TEST_F(ResumeTest, OverwritesNothingUnasked) {
   const fs::path first = save(10);
   const fs::path second = save(20);
-  EXPECT_NE(error_of([&] { start("none"); }).find("already holds 2"), std::string::npos);
-  EXPECT_NE(error_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
+  EXPECT_NE(failure_of([&] { start("none"); }).find("already holds 2"), std::string::npos);
+  EXPECT_NE(failure_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
   EXPECT_EQ(start(second), second);
   // Even if the later one is damaged, which is when people name an older one.
   fs::resize_file(second / "manifest.json", 3);
-  EXPECT_NE(error_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
+  EXPECT_NE(failure_of([&] { start(first); }).find("already holds step 20"), std::string::npos);
 }
 
 TEST_F(ResumeTest, NamesTheParameterThatIsNotFinite) {
@@ -115,7 +110,7 @@ TEST_F(ResumeTest, NamesTheParameterThatIsNotFinite) {
   victim->var.value.data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
   const CheckpointReader checkpoint(save(10));
   const std::string error =
-      error_of([&] { restore(exec_, checkpoint, model_->parameters(), *optimizer_); });
+      failure_of([&] { restore(exec_, checkpoint, model_->parameters(), *optimizer_); });
   EXPECT_NE(error.find(victim->name), std::string::npos) << error;
   EXPECT_NE(error.find("earlier checkpoint"), std::string::npos) << error;
 }
@@ -123,7 +118,7 @@ TEST_F(ResumeTest, NamesTheParameterThatIsNotFinite) {
 TEST_F(ResumeTest, RefusesMomentsThatAreNotFinite) {
   optimizer_->state().back().tensor.data<float>()[7] = std::numeric_limits<float>::infinity();
   const CheckpointReader checkpoint(save(10));
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(failure_of([&] {
               restore(exec_, checkpoint, model_->parameters(), *optimizer_);
             }).find("moments"),
             std::string::npos);
@@ -136,12 +131,12 @@ TEST_F(ResumeTest, RefusesAnotherModelAndNamesWhatElseChanged) {
   Config other = config_;
   other.model.window = 7;
   EXPECT_EQ(
-      error_of([&] { changes(other); }),
+      failure_of([&] { changes(other); }),
       "model.window is 7, but the checkpoint was written with \"full\"; set it back, or start "
       "a new run with another run.output");
   other = config_;
   other.run.seed = 9;
-  EXPECT_NE(error_of([&] { changes(other); }).find("run.seed"), std::string::npos);
+  EXPECT_NE(failure_of([&] { changes(other); }).find("run.seed"), std::string::npos);
   other = config_;
   other.run.global_batch = 16;
   other.run.threads = 3;  // cannot affect the result
@@ -199,7 +194,7 @@ TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
 
   now.run.compute = "f32";
   EXPECT_EQ(continued(now, bf16, false).run.compute, "f32");
-  const std::string error = error_of([&] { changes_at_resume(bf16, now, false); });
+  const std::string error = failure_of([&] { changes_at_resume(bf16, now, false); });
   for (const char* word : {"\"f32\"", "\"bf16\"", "--allow-other-compute"})
     EXPECT_NE(error.find(word), std::string::npos) << error;
   EXPECT_EQ(changes_at_resume(bf16, now, true),
@@ -210,7 +205,7 @@ TEST_F(ResumeTest, KeepsTheTypeThatTheRunBeganWith) {
   config_.run.compute = "auto";  // as stored by version 0.1: the type is unknown
   const Config unknown = config_of(CheckpointReader(save(20)));
   now.run.compute = "f32";
-  EXPECT_EQ(error_of([&] { changes_at_resume(unknown, now, false); }), "");
+  EXPECT_EQ(failure_of([&] { changes_at_resume(unknown, now, false); }), kNoFailure);
   EXPECT_EQ(continued(now, unknown, false).run.compute, "f32");
 }
 
@@ -226,10 +221,10 @@ TEST_F(ResumeTest, KeepsTheDeviceThatTheRunBeganOn) {
   config_.data.train = {"none"};
   const auto single = make_single();
   const auto prepare = [&] { prepare_run(config_, {}, *single); };
-  const std::string error = error_of(prepare);
+  const std::string error = failure_of(prepare);
   EXPECT_NE(error.find("run.device=cpu"), std::string::npos) << error;
   config_.run.device = "cpu";
-  EXPECT_NE(error_of(prepare).find("none"), std::string::npos) << "gets as far as the shards";
+  EXPECT_NE(failure_of(prepare).find("none"), std::string::npos) << "gets as far as the shards";
 }
 
 TEST_F(ResumeTest, WarnsOfAJumpThatTheScheduleDidNotPlan) {
@@ -278,13 +273,13 @@ TEST_F(ResumeTest, BeginsANewRunOnceAndResumesItAfterwards) {
   EXPECT_EQ(find(options).from, RunStart::From::resume);
 
   options.init_moments = true;
-  EXPECT_NE(error_of([&] { find(options); }).find("without moments"), std::string::npos);
+  EXPECT_NE(failure_of([&] { find(options); }).find("without moments"), std::string::npos);
   options.init_moments = false;
   options.init_from = folder_;
-  EXPECT_NE(error_of([&] { find(options); }).find("began with"), std::string::npos);
+  EXPECT_NE(failure_of([&] { find(options); }).find("began with"), std::string::npos);
   run_.init_from = "";
   fs::rename(save(30), other / "step_00000030");
-  EXPECT_NE(error_of([&] { find(options); }).find("parameters of its own"), std::string::npos);
+  EXPECT_NE(failure_of([&] { find(options); }).find("parameters of its own"), std::string::npos);
   fs::remove_all(other);
 }
 
@@ -297,7 +292,7 @@ TEST_F(ResumeTest, LeavesDataOutOnce) {
   options.resume = named / "";  // as a shell completes it
   EXPECT_EQ(find(options).skip_steps, 3);
   const fs::path other = save(20);  // of a run that skipped nothing
-  EXPECT_NE(error_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
+  EXPECT_NE(failure_of([&] { find(options); }).find("already holds step 20"), std::string::npos);
   fs::remove_all(other);
 
   // The same step, saved again after an evaluation: the data was already skipped there.
@@ -314,7 +309,7 @@ TEST_F(ResumeTest, LeavesDataOutOnce) {
   fs::remove_all(named);  // pruned
   EXPECT_EQ(find(options).checkpoint, later);
   options.skip_steps = 4;
-  EXPECT_NE(error_of([&] { find(options); }), "");
+  EXPECT_THROW(find(options), Error);
 }
 
 TEST_F(ResumeTest, FindsTheRunFolderHoweverItIsWritten) {
@@ -324,7 +319,9 @@ TEST_F(ResumeTest, FindsTheRunFolderHoweverItIsWritten) {
 }
 
 TEST_F(ResumeTest, RefusesOptionsThatExcludeEachOther) {
-  const auto error = [&](const StartOptions& options) { return error_of([&] { find(options); }); };
+  const auto error = [&](const StartOptions& options) {
+    return failure_of([&] { find(options); });
+  };
   const std::string path = save(10);
   StartOptions options;
   options.skip_steps = 3;

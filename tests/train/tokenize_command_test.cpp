@@ -3,7 +3,7 @@
 
 #include "data/shard.h"
 #include "tests/data/foreign_model.h"
-#include "tests/data/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/train/run_command.h"
 #include "train/commands/commands.h"
 

@@ -13,8 +13,8 @@
 #include "data/dataset.h"
 #include "data/shard_writer.h"
 #include "data/verified_files.h"
-#include "tests/data/temporary_folder.h"
 #include "tests/support/mpi_main.h"
+#include "tests/support/temporary_folder.h"
 #include "train/signals.h"
 
 namespace rodimus {

@@ -36,6 +36,15 @@ Config config_for(const HfConfig& stored, const fs::path& out) {
   return config;
 }
 
+// Checkpoints that are there belong to another run.
+void require_free(const fs::path& out) {
+  std::error_code ignored;
+  if (!fs::exists(out, ignored)) return;
+  if (!fs::is_directory(out, ignored)) fail("--out ", out.native(), " is not a folder");
+  if (!list_checkpoints(out).empty())
+    fail("--out ", out.native(), " already holds checkpoints; name another folder");
+}
+
 void run(const fs::path& from, const fs::path& out) {
   const fs::path config_file = from / "config.json";
   const HfConfig stored = parse_hf_config(read_text_file(config_file), config_file.native());
@@ -46,13 +55,7 @@ void run(const fs::path& from, const fs::path& out) {
     fail(config_file.native(), ": ", error.what());
   }
   const WeightFolder weights(from);
-
-  std::error_code error;
-  fs::create_directories(out, error);
-  if (error) fail("--out ", out.native(), ": cannot be created: ", error.message());
-  const RunLock lock(out);
-  if (!list_checkpoints(out).empty())
-    fail("--out ", out.native(), " already holds checkpoints; name another folder");
+  require_free(out);
 
   Exec exec = Cpu{1};
   Model model(config.model, exec, DType::f32, /*grads=*/false);
@@ -60,6 +63,13 @@ void run(const fs::path& from, const fs::path& out) {
   const ImportReport report = import_weights(weights, stored.form, config.model.tied, buffers);
   for (const std::string& name : report.passed_over)
     fmt::print(stderr, "passed over: {}, state of a decoding cache\n", name);
+
+  // Nothing is written before all is read: a refused import leaves no folder behind.
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (error) fail("--out ", out.native(), ": cannot be created: ", error.message());
+  const RunLock lock(out);
+  require_free(out);  // still
 
   TrainState state = stored_form({}, resolve(config, {}), "");
   // Unresolved: device and type of the training are unknown, so each command chooses its own.

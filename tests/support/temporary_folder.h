@@ -8,12 +8,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/failure_of.h"
 
 namespace rodimus::testing {
 
@@ -52,22 +54,10 @@ void append(std::string& bytes, const std::vector<T>& values) {
   bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-// The text of the Error that f() throws; a test failure if it throws none.
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no Error was thrown";
-  return "";
-}
-
 // Checks that f() throws an Error of one line that contains all of `parts`.
-template <class F>
-void expect_error(F&& f, const std::vector<std::string>& parts) {
-  const std::string message = error_of(f);
+inline void expect_error(const std::function<void()>& f, const std::vector<std::string>& parts) {
+  const std::string message = failure_of(f);
+  EXPECT_NE(message, kNoFailure);
   EXPECT_EQ(message.find('\n'), std::string::npos) << message;
   for (const std::string& part : parts) {
     EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' not in: " << message;
