@@ -61,13 +61,8 @@ mkdir -p "$work"
 # Debian 13 without its set-up scripts: all tools run from where they were unpacked.
 if [[ ! -e $debian/.complete ]]; then
   say "fetching Bochs and a kernel from Debian 13"
-  command -v debootstrap >/dev/null ||
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap >"$work/apt.log" 2>&1 ||
-    die "apt-get could not install debootstrap (see $work/apt.log; apt-get update may help)"
-  rm -rf "$debian"
-  debootstrap --foreign --force-check-gpg --variant=minbase \
-    --include=bochs,linux-image-cloud-amd64,busybox-static,cpio,isolinux,syslinux-common,xorriso trixie "$debian" \
-    >"$work/debootstrap.log" 2>&1 || die "debootstrap failed (see $work/debootstrap.log)"
+  debian_13 "$debian" "$work/debootstrap.log" --foreign \
+    --include=bochs,linux-image-cloud-amd64,busybox-static,cpio,isolinux,syslinux-common,xorriso
   for package in "$debian"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$debian"; done
   chroot "$debian" ldconfig
   touch "$debian/.complete"

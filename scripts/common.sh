@@ -34,3 +34,15 @@ export_mpi_defaults() {
   # Waiting OpenMP threads must sleep, not spin on a core that another rank needs.
   export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 }
+
+# debian_13 DIR LOG [OPTION]...: the smallest Debian 13 in the folder DIR, by debootstrap, which is installed if it is
+# missing. Needs root.
+debian_13() {
+  local folder=$1 log=$2
+  shift 2
+  command -v debootstrap >/dev/null ||
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap >"$log" 2>&1 ||
+    die "apt-get could not install debootstrap (see $log; apt-get update may help)"
+  rm -rf "$folder"
+  debootstrap --force-check-gpg --variant=minbase "$@" trixie "$folder" >"$log" 2>&1 || die "debootstrap failed (see $log)"
+}

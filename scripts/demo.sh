@@ -5,6 +5,7 @@
 # Earlier results are reused; everything is kept in demo/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$ROOT/scripts/demo_data.sh"
 
 usage() {
   cat <<'TEXT'
@@ -47,48 +48,6 @@ set_up() {
   scripts/setup.sh
   # On the CPU, which is enough for this model: CUDA kernels would take longer to compile than everything else here.
   scripts/build.sh --dir "$build" --target rodimus -DRODIMUS_CUDA=OFF
-}
-
-# linux-doc only depends on the package of the current kernel, which contains the text. Prints nothing if apt does
-# not know it.
-documentation_package() {
-  { apt-cache depends linux-doc 2>/dev/null || true; } | sed -n 's/^ *Depends: //p' | head -n 1
-}
-
-fetch_corpus() {
-  [[ ! -d demo/corpus ]] || return 0
-  local package sandbox=() part=demo/corpus.part
-  package=$(documentation_package)
-  if [[ -z $package ]]; then
-    [[ $(id -u) -eq 0 ]] || die "no Debian package lists here; as root run: apt-get update"
-    apt-get update -q >/dev/null
-    package=$(documentation_package)
-    [[ -n $package ]] || die "the package linux-doc is unknown to apt; the demo needs a Debian system"
-  fi
-  # As root, apt would download as user _apt, which may not write here.
-  [[ $(id -u) -ne 0 ]] || sandbox=(-o APT::Sandbox::User=root)
-  rm -rf "$part"
-  mkdir "$part"
-  say "fetching $package"
-  download() { (cd "$part" && apt-get download -q "${sandbox[@]}" "$package" >/dev/null); }
-  # Old package lists may name a version that the mirror no longer has.
-  if ! download; then
-    [[ $(id -u) -eq 0 ]] || die "apt-get download $package failed; as root run: apt-get update"
-    apt-get update -q >/dev/null
-    download || die "apt-get download $package failed: is there a network?"
-  fi
-  dpkg-deb --fsys-tarfile "$part"/*.deb |
-    tar -x -C "$part" --wildcards --exclude '*/translations/*' '*.rst.txt'
-  rm "$part"/*.deb
-  mv "$part" demo/corpus
-}
-
-tokenize() {
-  [[ ! -d $data ]] || return 0
-  rm -rf "$data.part"
-  "$rodimus" tokenize --input demo/corpus --extensions .rst.txt --vocab-size 4096 --model-type bpe \
-    --training-bytes 4000000 --val-fraction 0.02 --no-progress --out "$data.part"
-  mv "$data.part" "$data"
 }
 
 train_command=(mpirun -n "$ranks" "$rodimus" train "$config")
@@ -165,7 +124,7 @@ evaluate() {
 export_mpi_defaults
 timed 'set-up and build' set_up
 timed corpus fetch_corpus
-timed tokenize tokenize
+timed tokenize tokenize_corpus "$rodimus"
 timed train train
 timed evaluate evaluate
 say "a sample"

@@ -1,5 +1,6 @@
-// main() of tests under mpirun. Every rank runs every test; the program fails on all ranks if any
-// test failed on any rank. Rank 0 reports as usual; the others report only their failures.
+// main() of tests that run under mpirun, or without it as a single rank. Every rank runs every
+// test; the program fails on all ranks if any test failed on any rank. Rank 0 reports as usual; the
+// others report only their failures.
 #include "tests/support/mpi_main.h"
 
 #include <gtest/gtest.h>
@@ -47,7 +48,9 @@ Communicator& world() { return *world_instance; }
 
 int main(int argc, char** argv) {
   try {
-    const auto communicator = rodimus::make_mpi(&argc, &argv);
+    // A single rank needs no MPI, as in the program.
+    const auto communicator =
+        rodimus::launched_by_mpi() ? rodimus::make_mpi(&argc, &argv) : rodimus::make_single();
     rodimus::testing::world_instance = communicator.get();
     return rodimus::testing::run(&argc, argv);
   } catch (const rodimus::Error& error) {
