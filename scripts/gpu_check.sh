@@ -65,6 +65,10 @@ if [[ -n $bundle ]]; then
   [[ -x $rodimus && -x $gpu_tests ]] || die "gpu_check.sh: no bin/rodimus and bin/gpu_tests in $ROOT: --bundle is for folders made by scripts/gpu_bundle.sh"
 else
   [[ -n $gpu_names ]] || die "gpu_check.sh: nvidia-smi shows no GPU: this machine has none, or its driver is not installed"
+  if ((gpus > 1)) && ! command -v mpirun >/dev/null; then
+    say "there is no mpirun: the $gpus GPUs are not tested together"
+    gpus=1
+  fi
   build=$ROOT/build-gpu
   options=(-DRODIMUS_CUDA=ON -DRODIMUS_TEST_GPU=ON -DRODIMUS_TEST_GPUS="$gpus")
   # Without a network nothing can be installed, but often all is there.
