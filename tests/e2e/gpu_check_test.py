@@ -118,7 +118,7 @@ output="{self.folder}/out/demo_f32"
         self.program("bin/gpu_tests", f'exec "{os.environ["LONG_GPU_TESTS"]}" "$@"')
         begin = time.monotonic()
         result, sections = self.check("--part", "tests", "--seconds", "20")
-        self.assertLess(time.monotonic() - begin, 20 + 60)  # the look for a GPU comes before
+        self.assertLess(time.monotonic() - begin, 25)  # and a little for this machine
         self.assertEqual(result.returncode, 1)
         statuses = [section["status"] for section in sections.values()]
         self.assertTrue(any(status.startswith("FAILED: not finished after ") for status in statuses), statuses)
