@@ -42,6 +42,7 @@ struct Event {
 Event& event_of(cudaEvent_t handle) { return *reinterpret_cast<Event*>(handle); }
 
 int64_t waits = 0;
+WorkPtr asked_for;  // by the last cudaEventQuery that found it unfinished
 // What a call does that blocks the host.
 void wait_for(const WorkPtr& work) {
   if (work && !work->done) ++waits;
@@ -331,6 +332,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  // To ask until it is done is to wait: once for each piece of work.
+  const WorkPtr& work = event_of(event).recorded;
+  if (work && !work->done && std::exchange(asked_for, work) != work) ++waits;
   return poll(event_of(event).recorded) ? cudaSuccess : cudaErrorNotReady;
 }
 

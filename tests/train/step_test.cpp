@@ -1,7 +1,7 @@
 // Whole steps of two ranks with buckets so small that backward starts a sum at every mark. The
 // truth uses neither ranks nor marks: each rank computes the gradients of both, one after the
 // other, and adds them. All numbers must be equal, because a sum of two is a single, commutative
-// addition.
+// addition. On GPUs also how often such a step makes the host wait.
 #include "train/step.h"
 
 #include <gtest/gtest.h>
@@ -245,6 +245,31 @@ void expect_the_bits_without_ranks(const Exec& exec, Communicator& ranks,
 TEST_P(NcclTest, StepsWithSmallBucketsHaveTheBitsWithoutRanks) {
   expect_the_bits_without_ranks(gpu, *nccl, "rodimus_plus");
 }
+
+// As without ranks (host_waits_test), although here a sum starts at every mark of each backward.
+class HostWaits : public NcclTest {};
+TEST_P(HostWaits, OfAStepAreFew) {
+  Trainee trainee(gpu, config_of("rodimus_plus", /*tied=*/false));
+  Stepper stepper{.ctx = {trainee.exec, DType::f32},
+                  .model = trainee.model,
+                  .optimizer = *trainee.optimizer,
+                  .communicator = *nccl,
+                  .tokens = nccl->world_size() * kMicroBatches * kT,
+                  .micro_batches = kMicroBatches,
+                  .next = [&] { return batch_of(trainee.exec, 0, nccl->rank(), 0); },
+                  .bucket = 1};
+  stepper.step(kLr);
+  fakecuda::finish_all();
+  (void)fakecuda::take_waits();
+  stepper.step(kLr);
+  const int64_t waits = fakecuda::take_waits();
+  EXPECT_GE(waits, 2);  // the counter counts
+  EXPECT_LE(waits, kMicroBatches + 3);
+}
+// Where every needed wait is a wait.
+INSTANTIATE_TEST_SUITE_P(Step, HostWaits,
+                         ::testing::Values(Condition{"lazy", fakecuda::Policy::lazy, 1}),
+                         name_of_condition);
 INSTANTIATE_TEST_SUITE_P(Step, NcclTest, conditions(), name_of_condition);
 #else
 TEST(Step, WithSmallBucketsHasTheBitsWithoutRanks) {
