@@ -4,6 +4,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,7 +18,9 @@ std::string to_text(const nlohmann::ordered_json& json, int indent = -1);
 // Throws nlohmann::json::parse_error, which names the position.
 nlohmann::json parse_json(std::string_view text);
 
-// Of text that may be anything: is_discarded() when it is not JSON.
-nlohmann::json try_parse_json(std::string_view text);
+// Of text that may be anything: is_discarded() when it is not JSON. Of a name that an object holds
+// twice, the last value counts; `repeated` (may be null) receives the first such name.
+nlohmann::json try_parse_json(std::string_view text,
+                              std::optional<std::string>* repeated = nullptr);
 
 }  // namespace rodimus

@@ -242,6 +242,8 @@ HfConfig parse_hf_config(std::string_view text, const std::string& origin) {
          authors ? "and" : "nor", " hidden_size, the key of fla's, ",
          authors ? "are there: remove the one that does not belong" : "is there");
   }
+  top.only("residual_in_fp32", true,
+           "the residual stream is f32 whatever the type of the products");
   HfConfig config;
   config.form = authors ? HfForm::authors : HfForm::fla;
   config.model = authors ? read_authors(top) : read_fla(top);

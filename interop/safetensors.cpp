@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -131,10 +132,15 @@ bool is_readable_type(const std::string& type) {
 
 std::vector<StoredTensor> parse_safetensors_header(std::string_view header, uint64_t data_bytes,
                                                    const std::string& origin) {
-  const json object = try_parse_json(header);
+  std::optional<std::string> repeated;
+  const json object = try_parse_json(header, &repeated);
   if (!object.is_object())
     fail(origin,
          ": its header is not a JSON object; this is no safetensors file, or it is damaged");
+  if (repeated) {
+    fail(origin, ": its header has two entries ", shortened(*repeated),
+         ", and only one can be meant; the file is damaged");
+  }
   std::vector<StoredTensor> tensors;
   for (const auto& [name, entry] : object.items())
     if (name != "__metadata__") tensors.push_back(parse_entry(name, entry, origin));

@@ -156,6 +156,7 @@ TEST(HfConfig, SizesThatTheFormsWriteDifferently) {
 TEST(HfConfig, WhatIsComputedOtherwiseIsRefusedByName) {
   expect_refused(authors(), "/use_norm_embedding", true);
   expect_refused(authors(), "/use_scale_embedding", true);
+  expect_refused(authors(), "/residual_in_fp32", false);
   expect_refused(authors(), "/attn_cfg/softmax_scale", "norm");
   expect_refused(authors(), "/attn_cfg/rotary_emb_interleaved", true);
   expect_refused(authors(), "/attn_cfg/rotary_emb_dim", 64);
@@ -169,6 +170,7 @@ TEST(HfConfig, WhatIsComputedOtherwiseIsRefusedByName) {
   expect_refused(fla(), "/ska_attn/qk_norm", true);
   expect_refused(fla(), "/ska_attn/sinks", 4);
   expect_refused(fla(), "/use_short_conv", false);
+  expect_refused(fla(), "/residual_in_fp32", false);
   expect_refused(fla(), "/hidden_act", "gelu");
   expect_refused(fla(), "/intermediate_size", 100);
   EXPECT_NE(refusal(fla(), "/attn", {{"layers", {0}}}).find("config.json: attn = "),

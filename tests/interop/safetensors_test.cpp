@@ -143,6 +143,23 @@ TEST(SafetensorsHeader, EntriesOfTheWrongKindAreNamed) {
   EXPECT_NE(refusal(json::array(), 0).find("not a JSON object"), std::string::npos);
 }
 
+// Readers differ in which of two entries counts, so neither can be trusted.
+TEST(SafetensorsHeader, NamesThatAppearTwiceAreRefused) {
+  const auto refused = [](const std::string& header) {
+    return failure_of([&] { parse_safetensors_header(header, 4, "x.safetensors"); });
+  };
+  const std::string a = entry("F32", {1}, 0, 4).dump();
+  EXPECT_EQ(refused("{\"a\":" + a + "}"), testing::kNoFailure);
+  EXPECT_NE(refused("{\"a\":" + a + ",\"a\":" + a + "}")
+                .find("x.safetensors: its header has two entries a"),
+            std::string::npos);
+  EXPECT_NE(
+      refused("{\"a\":" + a.substr(0, a.size() - 1) + ",\"shape\":[1]}}").find("two entries shape"),
+      std::string::npos);
+  // The same name in two objects is no repetition.
+  EXPECT_EQ(refused("{\"__metadata__\":{\"a\":\"\"},\"a\":" + a + "}"), testing::kNoFailure);
+}
+
 TEST_F(Safetensors, FilesThatAreNoneAreRefused) {
   const auto refused = [&](const std::string& content) {
     const fs::path path = write("bad.safetensors", content);
