@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "interop/weight_type.h"
 #include "layers/config.h"
 
 namespace rodimus {
@@ -25,5 +26,21 @@ struct HfConfig {
 // the file describes a model that this program would compute differently. Sizes that are possible
 // but do not fit together are left to ModelConfig::validate().
 HfConfig parse_hf_config(std::string_view text, const std::string& origin);
+
+// Tokens that generation by other programs needs; -1: unknown.
+struct HfTokens {
+  int64_t begin = -1;  // what stands before a document
+  int64_t end = -1;
+};
+
+// The inverse: the text of a config.json from which parse_hf_config() reads the same model.
+// `config.model` must be valid. Throws Error naming the key of [model] that the form cannot
+// express, and whether the other form can. In the authors' form the file also names the classes in
+// interop/hf.
+std::string format_hf_config(const HfConfig& config, const HfTokens& tokens, WeightType type);
+
+// The text of generation_config.json. Padding is the token that ends a text, as in the released
+// models.
+std::string format_generation_config(const HfTokens& tokens);
 
 }  // namespace rodimus

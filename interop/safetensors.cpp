@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/words.h"
+#include "interop/half.h"
 #include "interop/text_file.h"
 
 namespace rodimus {
@@ -55,17 +56,6 @@ uint64_t bytes_of(std::string_view type) {
   for (const Size& size : kSizes)
     if (size.type == type) return size.bytes;
   return 0;
-}
-
-float from_half(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1fu, fraction = half & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: fraction * 2^-24, exact in f32
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 127 - 15;
-  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
 }
 
 StoredTensor parse_entry(const std::string& name, const json& entry, const std::string& origin) {
@@ -168,6 +158,21 @@ std::vector<StoredTensor> parse_safetensors_header(std::string_view header, uint
          " bytes belong to no tensor; the file is damaged");
   }
   return tensors;
+}
+
+std::string safetensors_header(std::span<const StoredTensor> tensors) {
+  nlohmann::ordered_json object{{"__metadata__", {{"format", "pt"}}}};
+  for (const StoredTensor& tensor : tensors) {
+    object[tensor.name] = {{"dtype", tensor.type},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {tensor.begin, tensor.end}}};
+  }
+  std::string text = to_text(object);
+  text.resize((text.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
+  const uint64_t length = text.size();
+  std::string prefix(kLengthBytes, '\0');
+  std::memcpy(prefix.data(), &length, kLengthBytes);
+  return prefix + text;
 }
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path) {

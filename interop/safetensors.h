@@ -1,4 +1,4 @@
-// Reads safetensors: the format in which Hugging Face stores weights. A file is the length of its
+// Safetensors: the format in which Hugging Face stores weights. A file is the length of its
 // header (8 bytes, little endian), the header (a JSON object of name -> type, shape, bytes) and the
 // tensors, one after the other.
 #pragma once
@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,11 @@ struct StoredTensor {
 // exactly, without gaps and overlaps, and each has the bytes that its shape and type need.
 std::vector<StoredTensor> parse_safetensors_header(std::string_view header, uint64_t data_bytes,
                                                    const std::string& origin);
+
+// The inverse: the beginning of a file up to the first tensor's bytes, the length included. Padded
+// with blanks to a multiple of 8 bytes, and marked as written for PyTorch, without which
+// transformers refuses a file. The tensors must cover the bytes after it as above.
+std::string safetensors_header(std::span<const StoredTensor> tensors);
 
 // One file, open for reading. The constructor reads and checks the header only.
 class SafetensorsFile {

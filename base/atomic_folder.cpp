@@ -1,0 +1,54 @@
+#include "base/atomic_folder.h"
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+namespace rodimus {
+namespace {
+
+namespace fs = std::filesystem;
+
+// However it is written ("here/", "."): the new folder must stand beside it.
+fs::path whole(const fs::path& path) {
+  std::error_code ignored;
+  const fs::path found = fs::weakly_canonical(fs::absolute(path, ignored), ignored);
+  return found.has_filename() ? found : found.parent_path();
+}
+
+}  // namespace
+
+AtomicFolder::AtomicFolder(const fs::path& path)
+    : path_(whole(path)), temporary_(path_.native() + ".tmp") {
+  std::error_code error;
+  if (fs::exists(path_, error)) {
+    if (!fs::is_directory(path_, error)) fail(path.native(), " is not a folder");
+    if (!fs::is_empty(path_, error) || error)
+      fail(path.native(), " is there and not empty; name another folder");
+  }
+  fs::create_directories(path_.parent_path(), error);
+  if (error) fail(path_.parent_path().native(), ": cannot be created: ", error.message());
+  const bool made = fs::create_directory(temporary_, error);
+  if (error) fail(temporary_.native(), ": cannot be created: ", error.message());
+  if (!made) {
+    fail(temporary_.native(),
+         " is there: another process is writing it, or was killed while it did; if none runs, "
+         "remove it");
+  }
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!published_) fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::publish() {
+  sync_path(temporary_);
+  std::error_code error;
+  fs::rename(temporary_, path_, error);
+  if (error)
+    fail("cannot rename ", temporary_.native(), " to ", path_.native(), ": ", error.message());
+  published_ = true;
+  sync_path(path_.parent_path());
+}
+
+}  // namespace rodimus
