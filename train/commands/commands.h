@@ -17,9 +17,11 @@ void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 void add_import_command(CLI::App& app);
+void add_export_command(CLI::App& app);
 
-inline constexpr std::array<AddCommand, 8> kCommands = {
-    add_tokenize_command, add_train_command, add_eval_command, add_generate_command,
-    add_inspect_command,  add_bench_command, add_plan_command, add_import_command};
+inline constexpr std::array<AddCommand, 9> kCommands = {
+    add_tokenize_command, add_train_command,   add_eval_command,
+    add_generate_command, add_inspect_command, add_bench_command,
+    add_plan_command,     add_import_command,  add_export_command};
 
 }  // namespace rodimus

@@ -31,19 +31,6 @@ struct Options {
   bool no_bos = false;
 };
 
-// The requested tokenizer, or else the one of the run, which may have none.
-std::optional<Tokenizer> open_tokenizer(const Options& options, const LoadedModel& loaded) {
-  const std::string file = find_tokenizer(options.tokenizer, loaded);
-  if (file.empty()) return {};
-  Tokenizer tokenizer = Tokenizer::load(file);
-  const std::string& trained = loaded.state.tokenizer_hash;
-  if (!trained.empty() && trained != tokenizer.hash()) {
-    fail(file, " is not the tokenizer the model was trained with (hash ", tokenizer.hash(),
-         ", the checkpoint has ", trained, "); name the right one with --tokenizer");
-  }
-  return tokenizer;
-}
-
 std::vector<int32_t> prompt_ids(const Options& options, const std::optional<Tokenizer>& tokenizer,
                                 const DocumentStart& start) {
   if (!options.ids.empty()) return options.ids;
@@ -67,7 +54,7 @@ void run(const Options& options) {
   ctx.compute = loaded.compute;
   if (!loaded.compute_note.empty()) fmt::print(stderr, "note: {}\n", loaded.compute_note);
   for (const std::string& problem : problems) fmt::print(stderr, "rodimus: warning: {}\n", problem);
-  const std::optional<Tokenizer> tokenizer = open_tokenizer(options, loaded);
+  const std::optional<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, loaded);
   GenerateConfig config = options.generate;
   if (tokenizer) {
     config.vocab = tokenizer->vocab_size();

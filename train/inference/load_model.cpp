@@ -32,11 +32,11 @@ fs::path run_folder_of(const fs::path& step_folder) {
   return (whole.has_filename() ? whole : whole.parent_path()).parent_path();
 }
 
-std::string find_tokenizer(const std::string& given, const LoadedModel& loaded) {
+std::string find_tokenizer(const std::string& given, const FoundCheckpoint& found) {
   if (!given.empty()) return given;
   std::error_code ignored;
-  const fs::path copy = run_folder_of(loaded.folder) / kRunTokenizer;
-  const std::string& file = loaded.config.data.tokenizer;
+  const fs::path copy = run_folder_of(found.folder) / kRunTokenizer;
+  const std::string& file = found.config.data.tokenizer;
   if (file.empty()) return "";
   if (fs::exists(copy, ignored)) return copy.string();
   if (!fs::exists(file, ignored)) {
@@ -44,6 +44,18 @@ std::string find_tokenizer(const std::string& given, const LoadedModel& loaded) 
          "; name it with --tokenizer");
   }
   return file;
+}
+
+std::optional<Tokenizer> open_tokenizer(const std::string& given, const FoundCheckpoint& found) {
+  const std::string file = find_tokenizer(given, found);
+  if (file.empty()) return {};
+  Tokenizer tokenizer = Tokenizer::load(file);
+  const std::string& trained = found.state.tokenizer_hash;
+  if (!trained.empty() && trained != tokenizer.hash()) {
+    fail(file, " is not the tokenizer the model was trained with (hash ", tokenizer.hash(),
+         ", the checkpoint has ", trained, "); name the right one with --tokenizer");
+  }
+  return tokenizer;
 }
 
 LoadedModel load_model(const fs::path& path, Exec& exec, const std::string& compute,

@@ -1,12 +1,14 @@
-// Loads a model for inference from a checkpoint.
+// What a checkpoint is read for: its model for inference, or its parameters one by one.
 #pragma once
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoints/checkpoint.h"
+#include "data/tokenizer.h"
 #include "layers/model.h"
 #include "train/config/config.h"
 
@@ -20,10 +22,13 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& path,
 // The run folder that contains a step folder, however its path is written ("step_1/", ".").
 std::filesystem::path run_folder_of(const std::filesystem::path& step_folder);
 
-struct LoadedModel {
+struct FoundCheckpoint {
   std::filesystem::path folder;
   TrainState state;
-  Config config;                 // of the run
+  Config config;  // of the run
+};
+
+struct LoadedModel : FoundCheckpoint {
   std::unique_ptr<Model> model;  // without gradients
   DType compute = DType::f32;    // to run the model in
   std::string compute_note;      // one line if that differs from the run's type, else ""
@@ -40,6 +45,9 @@ inline constexpr const char* kRunTokenizer = "tokenizer.model";
 // The tokenizer file to read: `given` (--tokenizer) unless empty, else the run's, which is the copy
 // in its folder or the file named in the configuration; "" if the run had none. Throws Error if the
 // file no longer exists.
-std::string find_tokenizer(const std::string& given, const LoadedModel& loaded);
+std::string find_tokenizer(const std::string& given, const FoundCheckpoint& found);
+
+// The same, opened. Throws Error if it is not the tokenizer that the model was trained with.
+std::optional<Tokenizer> open_tokenizer(const std::string& given, const FoundCheckpoint& found);
 
 }  // namespace rodimus
