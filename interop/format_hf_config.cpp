@@ -14,8 +14,6 @@ constexpr const char* option_of(HfForm form) { return form == HfForm::authors ? 
 // What of `model` the form cannot express and why; "" if it can express all.
 std::string obstacle(const ModelConfig& model, HfForm form) {
   const bool plus = model.block == "rodimus_plus";
-  if (!plus && model.block != "rodimus")
-    return concat("model.block = ", model.block, " is unknown to other programs");
   if (form == HfForm::authors) {
     if (plus && model.window == 1)
       return "model.window = 1 would be window_size 0, which means no window in the authors' form";
@@ -35,6 +33,10 @@ std::string obstacle(const ModelConfig& model, HfForm form) {
 }
 
 void require_expressible(const ModelConfig& model, HfForm form) {
+  if (model.block != "rodimus" && model.block != "rodimus_plus") {
+    fail("model.block = \"", model.block,
+         "\": other programs know \"rodimus\" and \"rodimus_plus\" only, so it cannot be exported");
+  }
   const std::string problem = obstacle(model, form);
   if (problem.empty()) return;
   const HfForm other = form == HfForm::authors ? HfForm::fla : HfForm::authors;

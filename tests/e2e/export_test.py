@@ -113,9 +113,13 @@ class Export(Case):
                          [f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))])
         index = json.loads((cut / "model.safetensors.index.json").read_text())
         self.assertEqual(index["metadata"]["total_size"], sum(len(t[2]) for t in tensors_of(whole).values()))
+        before = 20_000
         for file in files:
             held = read_safetensors(file)
-            self.assertTrue(sum(len(t[2]) for t in held.values()) <= 20_000 or len(held) == 1, file.name)
+            sizes = [len(content) for _, _, content in held.values()]
+            self.assertTrue(sum(sizes) <= 20_000 or len(held) == 1, file.name)
+            self.assertGreater(before + sizes[0], 20_000, f"{file.name}: the file before it was not full")
+            before = sum(sizes)
             self.assertEqual({index["weight_map"][name] for name in held}, {file.name})
         self.assertEqual(tensors_of(cut), tensors_of(whole))
         self.same_parameters(self.imported(cut, "back"), trained, step=4)

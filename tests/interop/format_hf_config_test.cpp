@@ -95,6 +95,8 @@ TEST(FormatHfConfig, WhatAFormCannotExpressIsNamed) {
     expect_error([&] { written(model, form); }, parts);
   };
   refused([](ModelConfig& m) { m.window = 1; }, HfForm::authors, {"model.window = 1", "--to fla"});
+  refused([](ModelConfig& m) { m.block = "new"; }, HfForm::authors,
+          {"model.block = \"new\"", "cannot be exported"});
   refused([](ModelConfig& m) { m.n_heads_k = 2; }, HfForm::fla,
           {"model.n_heads_k = 2", "--to authors"});
   refused([](ModelConfig& m) { m.n_heads_v = 2; }, HfForm::fla,

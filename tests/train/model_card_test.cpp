@@ -39,6 +39,7 @@ TEST_F(Figures, AreThoseOfTheStep) {
   figures = read(lines, 1);
   EXPECT_EQ(figures.train_loss, 5.5);
   EXPECT_EQ(figures.validation->bits_per_byte, 2.5);
+  EXPECT_FALSE(read(lines, 4).train_loss) << "of step 4, which wrote no line";
 }
 
 TEST_F(Figures, WhatIsUnknownIsLeftOut) {
