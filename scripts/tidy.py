@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ["base", "kernels", "autograd", "layers", "data", "dist", "checkpoints", "train"]
+FOLDERS = ["base", "kernels", "autograd", "layers", "data", "dist", "checkpoints", "interop", "train"]
 
 
 def clang_command(entry):
