@@ -9,8 +9,8 @@ namespace rodimus {
 class AtomicFolder {
  public:
   // Makes NAME.tmp, and the folders above it. Throws Error when it cannot, when something other
-  // than an empty folder is at `path`, and when NAME.tmp is there already: another process may be
-  // writing it.
+  // than an empty folder that can be replaced is at `path`, and when NAME.tmp is there already:
+  // another process may be writing it.
   explicit AtomicFolder(const std::filesystem::path& path);
   ~AtomicFolder();  // removes NAME.tmp with all that is in it, unless published
   AtomicFolder(const AtomicFolder&) = delete;

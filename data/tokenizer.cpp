@@ -119,6 +119,7 @@ int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(model_->byte
 int32_t Tokenizer::eos_id() const { return model_->processor.eos_id(); }
 const std::string& Tokenizer::model() const { return model_->serialized; }
 const std::string& Tokenizer::hash() const { return model_->hash; }
+bool Tokenizer::by_words() const { return model_->by_words; }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, WordCache* cache) const {
   std::vector<int32_t> ids;

@@ -62,6 +62,9 @@ class Tokenizer {
   int32_t eos_id() const;            // -1 when the model has none
   const std::string& model() const;  // the serialized model, as in the file
   const std::string& hash() const;   // XXH64 of it, 16 hexadecimal digits
+  // Whether encoding word by word gives the tokens of the whole text, and every character has some:
+  // true of all models trained here.
+  bool by_words() const;
 
   // Adds no EOS and recognises none in the text. Invalid UTF-8 becomes U+FFFD. Thread-safe when
   // each thread has its own cache; a cache changes the speed, not the result.

@@ -9,8 +9,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* option_of(HfForm form) { return form == HfForm::authors ? "authors" : "fla"; }
-
 // What of `model` the form cannot express and why; "" if it can express all.
 std::string obstacle(const ModelConfig& model, HfForm form) {
   const bool plus = model.block == "rodimus_plus";
@@ -19,9 +17,11 @@ std::string obstacle(const ModelConfig& model, HfForm form) {
       return "model.window = 1 would be window_size 0, which means no window in the authors' form";
     return "";
   }
-  if (model.d_inner() != 2 * model.d_model) {
+  ModelConfig twice = model;
+  twice.expand = 2;
+  if (model.d_inner() != twice.d_inner()) {
     return concat("model.expand = ", model.expand, " gives the mixer ", model.d_inner(),
-                  " channels, in fla's form it has 2 model.d_model = ", 2 * model.d_model);
+                  " channels, fla's form has those of model.expand = 2, ", twice.d_inner());
   }
   if (plus && model.n_heads_k != 1)
     return concat("model.n_heads_k = ", model.n_heads_k, ": fla's form has one key head");

@@ -16,6 +16,11 @@ inline constexpr const char* name_of(HfForm form) {
   return form == HfForm::authors ? "the authors'" : "fla's";
 }
 
+// The same as a word of the command line.
+inline constexpr const char* option_of(HfForm form) {
+  return form == HfForm::authors ? "authors" : "fla";
+}
+
 struct HfConfig {
   HfForm form = HfForm::authors;
   ModelConfig model;

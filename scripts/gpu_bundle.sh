@@ -49,6 +49,7 @@ bundle=$build/rodimus-gpu
 cd "$ROOT" # as demo/data is relative
 
 "$ROOT/scripts/setup.sh" --cuda
+rm -f "$build/CMakeCache.txt" # options of an earlier bundle must not stay
 "$ROOT/scripts/build.sh" --dir "$build" --target rodimus --target gpu_tests -DRODIMUS_CUDA=ON -DRODIMUS_TEST_GPU=ON \
   -DRODIMUS_ARCH=x86-64-v3 "${options[@]}"
 fetch_corpus
@@ -77,7 +78,7 @@ while ((${#queue[@]} > 0)); do
   queue=("${queue[@]:1}")
   for name in $(needed_by "$file"); do
     if [[ $name =~ ^($of_cuda|$unused)$ ]]; then
-      users[$name]+=" $file"
+      users[$name]+=$file$'\n'
     elif [[ ! $name =~ ^($of_glibc)$ && -z ${carried[$name]:-} ]]; then
       carried[$name]=1
       [[ -n ${place[$name]:-} ]] || die "gpu_bundle.sh: $file needs $name, which the loader does not find"
@@ -110,8 +111,8 @@ stand_in() {
 for name in "${!users[@]}"; do
   folder=$bundle/lib
   if [[ $name =~ ^($of_cuda)$ ]]; then folder=$bundle/lib/absent; fi
-  # shellcheck disable=SC2086  # a list of files
-  stand_in "$name" "$folder" ${users[$name]}
+  mapfile -t files < <(printf '%s' "${users[$name]}")
+  stand_in "$name" "$folder" "${files[@]}"
 done
 strip --strip-unneeded "$bundle"/lib/*.so*
 

@@ -104,7 +104,8 @@ section() {
   timeout --kill-after=5 "$limit" "$@" >>"${into:-$text}" 2>>"$text" </dev/null || code=$?
   case $code in
     0) passed=$((passed + 1)) ;;
-    124 | 137) status="FAILED: not finished after $limit s" ;;
+    124) status="FAILED: not finished after $limit s" ;;
+    137) status="FAILED: killed after $((SECONDS - begin)) s (limit $limit s, or memory)" ;;
     *) status="FAILED: exit code $code" ;;
   esac
   ((code == 0)) || failed=$((failed + 1))
@@ -181,15 +182,19 @@ bench() {
   section "$name" 120 "$@" "${on_gpu[@]}"
 }
 run_speed() {
-  local preset batch gpu=h100 size
-  case $gpu_names in *A100*) gpu=a100 ;; *H200*) gpu=h200 ;; *B200*) gpu=b200 ;; esac
+  local preset batch gpu="" size
+  case $gpu_names in *A100*) gpu=a100 ;; *H100*) gpu=h100 ;; *H200*) gpu=h200 ;; esac
   for preset in 125m 1.4b base small tiny 4b; do
     [[ -f configs/$preset.toml ]] || continue
     size=8
     [[ $preset != 4b ]] || size=1 # as much as fits
     batch=(--set run.micro_batch="$size" --set run.global_batch="$size")
     bench "bench_$preset" "$rodimus" bench "configs/$preset.toml" "${batch[@]}" --steps 10
-    section "model of the same step" 30 "$rodimus" plan "configs/$preset.toml" "${batch[@]}" --gpus 1 --gpu "$gpu"
+    if [[ -n $gpu ]]; then
+      section "model of the same step" 30 "$rodimus" plan "configs/$preset.toml" "${batch[@]}" --gpus 1 --gpu "$gpu"
+    else
+      not_run "model of the same step" "rodimus plan has no data sheet of this GPU"
+    fi
     if ((gpus > 1)); then
       bench "bench_${preset}_on_$gpus" mpirun -n "$gpus" "$rodimus" bench "configs/$preset.toml" \
         --set run.micro_batch="$size" --set run.global_batch=$((size * gpus)) --steps 10
@@ -206,7 +211,7 @@ slowest_kernels() {
   local ncu step name
   ncu=$(tool ncu) || { not_run "the ten slowest kernels" "ncu was not found"; return; }
   step=("$rodimus" bench "configs/$1.toml" "${on_gpu[@]}" --set run.micro_batch=8 --set run.global_batch=8 --steps 1 --warmup 0)
-  rm -f "$out/kernels.csv" # of an earlier check
+  rm -f "$out"/{kernels.csv,slowest.txt} # of an earlier check
   section "time of every kernel of $1 (ncu)" 150 "$ncu" --clock-control none --target-processes all \
     --print-kernel-base function --print-units base --metrics gpu__time_duration.sum --csv --log-file "$out/kernels.csv" "${step[@]}"
   # Columns are quoted: the name is the fifth, the value in ns the last. Fails if there is no line.
@@ -215,6 +220,7 @@ slowest_kernels() {
     awk -F"\",\"" "/gpu__time_duration/ { t = \$NF; gsub(/[\",]/, \"\", t); time[\$5] += t }
       END { for (name in time) printf \"%.0f %s\\n\", time[name], name }" "$1" | sort -rn | sed -n 1,10p | tee "$2" | grep .' \
     bash "$out/kernels.csv" "$out/slowest.txt"
+  [[ -s $out/slowest.txt ]] || return 0 # that section has failed
   while read -r _ name; do
     section "ncu of $name" 60 "$ncu" --clock-control none --target-processes all --kernel-name-base function \
       --kernel-name "$name" --launch-skip 1 --launch-count 1 --section SpeedOfLight --section ComputeWorkloadAnalysis \
@@ -267,8 +273,11 @@ run_training() {
   local run demo=(train configs/demo.toml --resume none --set checkpoint.every=0)
   if [[ ! -d demo/data && -z $bundle ]]; then
     # shellcheck disable=SC2016  # the inner shell expands these
-    section "data of the demo" 600 bash -c 'source scripts/common.sh; source scripts/demo_data.sh
-      fetch_corpus && tokenize_corpus "$1"' bash "$rodimus"
+    section "data of the demo" 600 bash -c 'set -euo pipefail
+      source scripts/common.sh
+      source scripts/demo_data.sh
+      fetch_corpus
+      tokenize_corpus "$1"' bash "$rodimus"
   fi
   rm -rf "$out"/demo_{f32,bf16,cpu} # of an earlier check
   for run in f32 bf16; do

@@ -10,8 +10,8 @@ usage() {
 usage: scripts/setup.sh [--dev] [--test] [--cuda]
 
   --dev   also what only developers and CI need: clang 14 (fuzzing) and its clang-format and clang-tidy, lld, Google Benchmark, shellcheck
-  --test  also TensorBoard, with which one test reads event files: 6 MB from PyPI, unpacked into .tensorboard/ in this
-          folder. Needs pip, no root
+  --test  also TensorBoard and tokenizers, with which tests read our files: 10 MB from PyPI, unpacked into .python/ in
+          this folder. Needs pip, no root
   --cuda  also a CUDA toolkit, if there is none: NVIDIA's packages from PyPI, 0.7 GB, unpacked into .cuda/ in
           this folder (1.1 GB). Needs pip, no root, no GPU
 
@@ -63,18 +63,18 @@ install_toolkit() {
   rm -rf "$new"
 }
 
-# The same for TensorBoard. The stamp records the list that it was made from.
-install_tensorboard() {
-  local list=$ROOT/scripts/test-requirements.txt new=$ROOT/.tensorboard.new
-  ! cmp -s "$list" "$ROOT/.tensorboard/requirements.txt" || return 0
-  say "fetching TensorBoard from PyPI (6 MB)"
-  rm -rf "$new" "$ROOT/.tensorboard"
+# The same for Python packages of the tests. The stamp records the list that they were made from.
+install_python() {
+  local list=$ROOT/scripts/test-requirements.txt new=$ROOT/.python.new
+  ! cmp -s "$list" "$ROOT/.python/requirements.txt" || return 0
+  say "fetching TensorBoard and tokenizers from PyPI (10 MB)"
+  rm -rf "$new" "$ROOT/.python"
   # Debian's Python, because it has NumPy.
   /usr/bin/python3 -m pip install -q --no-deps --only-binary=:all: --require-hashes --no-warn-script-location \
     --disable-pip-version-check --root-user-action=ignore --no-compile --target "$new" -r "$list" ||
-    die "pip could not fetch TensorBoard (see above)"
+    die "pip could not fetch the packages (see above)"
   cp "$list" "$new/requirements.txt"
-  mv "$new" "$ROOT/.tensorboard"
+  mv "$new" "$ROOT/.python"
 }
 
 cuda=
@@ -131,5 +131,5 @@ install_packages() {
 apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
 
 install_packages
-if [[ -n $tests ]]; then install_tensorboard; fi
+if [[ -n $tests ]]; then install_python; fi
 if [[ -n $cuda ]]; then install_toolkit; fi

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/paths.h"
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/folders.h"
 #include "train/inference/load_model.h"
@@ -111,11 +112,7 @@ RunStart find_start(const fs::path& output, const StartOptions& options, const N
   return resume_named(output, present, options, note);
 }
 
-std::string named_for_init(const std::string& path) {
-  std::error_code ignored;
-  const fs::path whole = fs::weakly_canonical(path, ignored);
-  return (whole.has_filename() ? whole : whole.parent_path()).string();
-}
+std::string named_for_init(const std::string& path) { return canonical_path(path).string(); }
 
 RunStart agree_on_start(const fs::path& output, const StartOptions& options,
                         Communicator& communicator, std::unique_ptr<RunLock>& lock,

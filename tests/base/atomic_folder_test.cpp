@@ -54,6 +54,10 @@ TEST_F(AtomicFolders, WhatIsThereStays) {
   testing::write_bytes(folder / "file", "mine");
   expect_error([&] { AtomicFolder{folder / "file"}; }, {"file is not a folder"});
   expect_error([&] { AtomicFolder{folder / "file/below"}; }, {"file", "cannot be created"});
+  expect_error([&] { AtomicFolder{folder / std::string(300, 'n')}; },
+               {"nnn", "File name too long"});
+  fs::create_directory_symlink(folder / "nowhere", folder / "link");
+  expect_error([&] { AtomicFolder{folder / "link"}; }, {"link is a link to nothing"});
   testing::write_bytes(folder / "busy.tmp/file", "mine");
   expect_error([&] { AtomicFolder{folder / "busy"}; }, {"busy.tmp is there", "remove it"});
   for (const char* name : {"full/file", "file", "busy.tmp/file"})

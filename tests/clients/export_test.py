@@ -19,7 +19,7 @@ import safetensors.numpy
 import torch
 import transformers
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from hf_support import GOLDEN, ROOT, hdf5
 
@@ -32,6 +32,7 @@ def rodimus(*words):
     result = subprocess.run([os.environ["RODIMUS"], *map(str, words)], capture_output=True, text=True)
     if result.returncode != 0:
         raise AssertionError(f"{words}: exit code {result.returncode}\n{result.stderr[-4000:]}")
+    return result.stdout
 
 
 def exported(checkpoint, *options):
@@ -44,6 +45,23 @@ def imported(name):
     run = pathlib.Path(WORK.name) / name
     if not run.exists():
         rodimus("import", GOLDEN / "hf" / name, "--out", run)
+    return run
+
+
+def trained():
+    """A small run with its own tokenizer."""
+    run, data = pathlib.Path(WORK.name) / "trained", pathlib.Path(WORK.name) / "data"
+    if not run.exists():
+        rodimus("tokenize", "--input", ROOT / "README.md", "--vocab-size", 400, "--val-fraction", 0, "--no-progress",
+                "--out", data)
+        empty = pathlib.Path(WORK.name) / "empty.toml"
+        empty.write_text("")
+        settings = dict(model__vocab_size=400, model__d_model=32, model__n_layers=2, model__n_heads=2, model__mem_size=16,
+                        model__window=9, data__train=data / "train", data__tokenizer=data / "tokenizer.model",
+                        data__seq_len=64, optimizer__lr=0.01, optimizer__warmup_steps=2, run__steps=30, run__global_batch=4,
+                        run__compute="f32", run__device="cpu", run__peak_gflops=1, run__output=run)
+        rodimus("train", empty, *[word for key, value in settings.items()
+                                  for word in ("--set", f"{key.replace('__', '.')}={value}")])
     return run
 
 
@@ -106,7 +124,7 @@ class Transformers(unittest.TestCase):
                     self.assertTrue(ids.equal(want["greedy"]))
 
     def test_the_lines_of_the_readme_and_of_the_model_card(self):
-        folder = exported(imported("rodimus_plus_tied_bf16"))
+        folder = exported(trained())
         readme = (ROOT / "README.md").read_text().split("\n## Use it elsewhere\n")[1]
         for text, name in ((readme, "first-hf"), ((folder / "README.md").read_text(), "PATH_OF_THIS_FOLDER")):
             lines = re.search("```python\n(.*?)```", text, re.S)[1]
@@ -114,6 +132,18 @@ class Transformers(unittest.TestCase):
             found = {}
             exec(lines.replace(name, str(folder)), found)
             self.assertEqual(found["model"].config.d_model, 32)
+
+    def test_a_text_continues_as_in_the_program(self):
+        folder = exported(trained())
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+        model, _ = load(folder, **{DTYPE: torch.float32})
+        for text in ("The program", "names of tokens: </s> <unk> <0x41>\n and  spaces"):
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            self.assertEqual(ids[0].eq(1).nonzero().tolist(), [[0]])  # EOS before the text, and nowhere else
+            self.assertEqual(tokenizer.decode(ids[0], skip_special_tokens=True), text)
+            out = model.generate(ids, max_new_tokens=40, do_sample=False)
+            ours = rodimus("generate", "--checkpoint", trained(), "--prompt", text, "--tokens", 40, "--temperature", 0)
+            self.assertEqual(ours.rstrip("\n"), tokenizer.decode(out[0], skip_special_tokens=True).rstrip("\n"))
 
     def test_types_are_those_of_the_files(self):
         for dtype, type_ in TYPES.items():

@@ -144,8 +144,8 @@ class Export(Case):
         trained = self.tokenized()
         folder = self.exported(trained, "hf", "--dtype", "bf16")
         self.assertEqual({path.name for path in folder.iterdir()},
-                         {"config.json", "generation_config.json", "model.safetensors", "tokenizer.model", "README.md",
-                          *(path.name for path in CODE)})
+                         {"config.json", "generation_config.json", "model.safetensors", "tokenizer.model", "tokenizer.json",
+                          "tokenizer_config.json", "README.md", *(path.name for path in CODE)})
         for path in CODE:
             self.assertEqual((folder / path.name).read_bytes(), path.read_bytes())
         self.assertEqual((folder / "tokenizer.model").read_bytes(), (trained / "tokenizer.model").read_bytes())
@@ -158,7 +158,8 @@ class Export(Case):
         self.assertEqual(config["max_position_embeddings"], 32)
         fla = self.exported(trained, "fla", "--to", "fla")
         self.assertEqual({path.name for path in fla.iterdir()},
-                         {"config.json", "generation_config.json", "model.safetensors", "tokenizer.model", "README.md"})
+                         {"config.json", "generation_config.json", "model.safetensors", "tokenizer.model", "tokenizer.json",
+                          "tokenizer_config.json", "README.md"})
         self.assertNotIn("auto_map", json.loads((fla / "config.json").read_text()))
 
         card = (folder / "README.md").read_text()
@@ -174,7 +175,7 @@ class Export(Case):
                      f"| validation perplexity | {validation['perplexity']:.2f} |",
                      f"| validation, bits per byte | {validation['bits_per_byte']:.4f} |",
                      "| attention: keys that a query sees, its own included | 9 |", "trust_remote_code=True",
-                     'ids = [1] + tokenizer.encode(', f"    rodimus export '{trained}' --out '{folder}' --to authors --dtype bf16\n"):
+                     "AutoTokenizer.from_pretrained", "Token 1 stood before every document", "    rodimus export run --out hf --to authors --dtype bf16\n"):
             self.assertIn(line, text)
         self.assertIn("import fla", (fla / "README.md").read_text())
 
@@ -185,6 +186,9 @@ class Export(Case):
         self.assertEqual(json.loads((self.folder / "again" / "generation_config.json").read_text()), {})
 
         self.refuse(("other/tokenizer.model is not the tokenizer",), trained, "x", "--tokenizer",
+                    self.folder / "other" / "tokenizer.model")
+        small = self.train("small", ranks=0, run__steps=1)
+        self.refuse(("has 310 tokens, the model only 61",), small, "x", "--tokenizer",
                     self.folder / "other" / "tokenizer.model")
 
     def test_the_commands_of_the_readme(self):

@@ -126,6 +126,13 @@ output="{self.folder}/out/demo_f32"
         self.assertLess(sum(section["seconds"] for section in sections.values()), 20)
         self.assertIn(f"{sum(status != 'passed' for status in statuses)} failed", result.stderr)
 
+    def test_what_there_is_no_time_for_ends_nothing_else(self):
+        result, sections = self.check("--part", "speed", "--part", "memory", "--seconds", "11")
+        self.assertEqual(sections["the ten slowest kernels: ns in all, name"]["status"],
+                         "not run: the time of this part is over", result.stderr)
+        self.assertIn("list of the tests", sections)
+        self.assertIn("0 not run; ", result.stderr)
+
     def test_without_a_gpu_it_says_so_in_one_line(self):
         self.program("bin/rodimus", f'CUDA_VISIBLE_DEVICES= exec "{support.RODIMUS}" "$@"')
         result, sections = self.check()

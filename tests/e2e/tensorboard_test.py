@@ -6,7 +6,7 @@ import unittest
 
 from support import Case, run
 
-FETCHED = pathlib.Path(__file__).resolve().parents[2] / ".tensorboard"
+FETCHED = pathlib.Path(__file__).resolve().parents[2] / ".python"
 sys.path.insert(0, str(FETCHED))
 try:
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer

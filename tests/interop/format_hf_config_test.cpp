@@ -109,8 +109,6 @@ TEST(FormatHfConfig, WhatAFormCannotExpressIsNamed) {
         m.n_heads_k = 2;
       },
       HfForm::authors, {"model.window = 1", "cannot express it either: model.n_heads_k = 2"});
-  // The mixer's channels are rounded up here, and not by fla.
-  refused([](ModelConfig& m) { m.d_model = 18; }, HfForm::fla, {"40 channels", "= 36"});
 }
 
 TEST(FormatHfConfig, WhatTransformersNeeds) {

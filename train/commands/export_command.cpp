@@ -10,9 +10,11 @@
 #include "base/atomic_file.h"
 #include "base/atomic_folder.h"
 #include "base/error.h"
+#include "base/paths.h"
 #include "base/progress.h"
 #include "base/words.h"
 #include "checkpoints/checkpoint.h"
+#include "data/tokenizer_json.h"
 #include "interop/export.h"
 #include "interop/hf_config.h"
 #include "interop/model_code.h"
@@ -39,10 +41,10 @@ struct Arguments {
   double shard_gb = 5;
 };
 
-constexpr const char* option_of(HfForm form) { return form == HfForm::authors ? "authors" : "fla"; }
-
-// A word as a shell reads it.
-std::string quoted(const std::string& word) {
+// The last part of a path, as a shell reads it: the card may be published, and where a folder is
+// concerns nobody else.
+std::string shown(const std::string& path) {
+  const std::string word = canonical_path(path).filename();
   constexpr const char* kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
   if (word.find_first_not_of(kPlain) == std::string::npos) return word;
@@ -52,12 +54,12 @@ std::string quoted(const std::string& word) {
 }
 
 std::string command_line(const Arguments& arguments) {
-  std::string text = fmt::format("rodimus export {} --out {} --to {} --dtype {}",
-                                 quoted(arguments.checkpoint), quoted(arguments.out),
-                                 option_of(arguments.form), names_of(arguments.type).option);
+  std::string text =
+      fmt::format("rodimus export {} --out {} --to {} --dtype {}", shown(arguments.checkpoint),
+                  shown(arguments.out), option_of(arguments.form), names_of(arguments.type).option);
   if (arguments.shard_gb != Arguments().shard_gb)
     text += fmt::format(" --shard-gb {}", arguments.shard_gb);
-  if (!arguments.tokenizer.empty()) text += " --tokenizer " + quoted(arguments.tokenizer);
+  if (!arguments.tokenizer.empty()) text += " --tokenizer " + shown(arguments.tokenizer);
   return text;
 }
 
@@ -67,7 +69,6 @@ HfTokens tokens_of(const Config& config, const std::optional<Tokenizer>& tokeniz
 }
 
 void run(const Arguments& arguments) {
-  install_stop_signals();
   std::vector<std::string> problems;
   const fs::path folder = find_checkpoint(arguments.checkpoint, &problems);
   for (const std::string& problem : problems) fmt::print(stderr, "rodimus: warning: {}\n", problem);
@@ -87,6 +88,7 @@ void run(const Arguments& arguments) {
   const FlatLayout layout = layout_of(buffers);
   require_same_tensors(layout, reader);
 
+  install_stop_signals();
   AtomicFolder output(arguments.out);
   const fs::path& into = output.temporary();
   const uint64_t bytes = weight_bytes(buffers.parameters, arguments.type);
@@ -108,26 +110,40 @@ void run(const Arguments& arguments) {
 
   write_whole(into / "config.json", config);
   write_whole(into / "generation_config.json", format_generation_config(tokens));
-  if (tokenizer) write_whole(into / kRunTokenizer, tokenizer->model());
+  std::optional<std::string> tokenizer_json;
+  if (tokenizer) {
+    write_whole(into / kRunTokenizer, tokenizer->model());
+    const auto begin = static_cast<int32_t>(tokens.begin);
+    tokenizer_json = format_tokenizer_json(*tokenizer, begin);
+    if (tokenizer_json) {
+      write_whole(into / "tokenizer.json", *tokenizer_json);
+      write_whole(into / "tokenizer_config.json", format_tokenizer_config(*tokenizer, begin));
+    } else {
+      fmt::print(
+          stderr,
+          "note: no tokenizer.json would give the ids of this tokenizer (docs/formats.md says "
+          "why): only {} is written\n",
+          kRunTokenizer);
+    }
+  }
   if (arguments.form == HfForm::authors)
     for (const ModelCode& file : model_code()) write_whole(into / file.name, file.text);
-  const fs::path whole = fs::absolute(arguments.out).lexically_normal();
-  write_whole(
-      into / "README.md",
-      format_model_card(
-          {.name = one_line((whole.has_filename() ? whole : whole.parent_path()).filename()),
-           .form = arguments.form,
-           .type = arguments.type,
-           .config = found.config,
-           .state = state,
-           .figures = read_figures(run_folder_of(folder) / "metrics.jsonl", state.step),
-           .parameters = buffers.count(),
-           .tokenizer = tokenizer ? kRunTokenizer : "",
-           .begin = tokens.begin,
-           .command = command_line(arguments)}));
+  write_whole(into / "README.md",
+              format_model_card(
+                  {.name = one_line(canonical_path(arguments.out).filename()),
+                   .form = arguments.form,
+                   .type = arguments.type,
+                   .config = found.config,
+                   .state = state,
+                   .figures = read_figures(run_folder_of(folder) / "metrics.jsonl", state.step),
+                   .parameters = buffers.count(),
+                   .tokenizer = tokenizer ? kRunTokenizer : "",
+                   .tokenizer_json = tokenizer_json.has_value(),
+                   .begin = tokens.begin,
+                   .command = command_line(arguments)}));
   output.publish();
   fmt::print(
-      "{}: {} parameters in {}, {:.4g} MB in {} file{}, in {} form; README.md says how to load "
+      "{}: {} parameters in {}, {:.1f} MB in {} file{}, in {} form; README.md says how to load "
       "it\n",
       arguments.out, buffers.count(), names_of(arguments.type).option,
       static_cast<double>(bytes) * 1e-6, files, files == 1 ? "" : "s", name_of(arguments.form));
@@ -143,7 +159,7 @@ void add_export_command(CLI::App& app) {
               "a folder step_..., or a run folder: its newest intact checkpoint")
       .required()
       .check(not_empty());
-  command.option("--out", arguments->out, "folder to write; it must not exist, or be empty")
+  command.option("--out", arguments->out, "folder to write; it must be absent or empty")
       .required()
       .check(not_empty());
   command.choice<HfForm>("--to", arguments->form,

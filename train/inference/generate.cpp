@@ -33,10 +33,7 @@ GenerateTimes generate(Context& ctx, Model& model, std::span<const int32_t> prom
     if (id < 0 || id >= model_vocab)
       fail("token ", id, " of the prompt is not in the model's vocabulary [0, ", model_vocab, ")");
   }
-  if (config.vocab > model_vocab) {
-    fail("the tokenizer has ", config.vocab, " tokens, the model only ", model_vocab,
-         "; this is not the tokenizer it was trained with");
-  }
+  CHECK(config.vocab <= model_vocab, "generate: ", config.vocab, " of ", model_vocab, " tokens");
   const auto vocab = static_cast<size_t>(config.vocab > 0 ? config.vocab : model_vocab);
 
   GenerateTimes times;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/paths.h"
 #include "train/config/resolve.h"
 #include "train/run_state.h"
 
@@ -27,9 +28,7 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>* problem
 }
 
 fs::path run_folder_of(const fs::path& step_folder) {
-  std::error_code ignored;
-  const fs::path whole = fs::weakly_canonical(step_folder, ignored);
-  return (whole.has_filename() ? whole : whole.parent_path()).parent_path();
+  return canonical_path(step_folder).parent_path();
 }
 
 std::string find_tokenizer(const std::string& given, const FoundCheckpoint& found) {
@@ -54,6 +53,10 @@ std::optional<Tokenizer> open_tokenizer(const std::string& given, const FoundChe
   if (!trained.empty() && trained != tokenizer.hash()) {
     fail(file, " is not the tokenizer the model was trained with (hash ", tokenizer.hash(),
          ", the checkpoint has ", trained, "); name the right one with --tokenizer");
+  }
+  if (const int64_t vocab = found.config.model.vocab_size; tokenizer.vocab_size() > vocab) {
+    fail(file, " has ", tokenizer.vocab_size(), " tokens, the model only ", vocab,
+         "; this is not the tokenizer it was trained with");
   }
   return tokenizer;
 }

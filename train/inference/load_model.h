@@ -47,7 +47,8 @@ inline constexpr const char* kRunTokenizer = "tokenizer.model";
 // file no longer exists.
 std::string find_tokenizer(const std::string& given, const FoundCheckpoint& found);
 
-// The same, opened. Throws Error if it is not the tokenizer that the model was trained with.
+// The same, opened. Throws Error if it is not the tokenizer that the model was trained with, or has
+// more tokens than the model.
 std::optional<Tokenizer> open_tokenizer(const std::string& given, const FoundCheckpoint& found);
 
 }  // namespace rodimus

@@ -108,7 +108,17 @@ model = AutoModelForCausalLM.from_pretrained("PATH_OF_THIS_FOLDER")
 flash-linear-attention lists its Rodimus as not ready for testing: compare its losses with those of `rodimus eval` before you rely on it.
 )";
 
-constexpr std::string_view kTokenizerUse = R"(
+constexpr std::string_view kTransformersTokenizer = R"(
+```python
+from transformers import AutoTokenizer  # 4.45 or later
+tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER", trust_remote_code=True)
+ids = tokenizer("Once upon a time").input_ids
+```
+
+It gives the ids of the SentencePiece model `{0}`, from which it was made. {2}
+)";
+
+constexpr std::string_view kSentencePiece = R"(
 There are no tokenizer files for transformers. `{0}` is a SentencePiece model, to be read with the library sentencepiece:
 
 ```python
@@ -116,14 +126,18 @@ import sentencepiece
 tokenizer = sentencepiece.SentencePieceProcessor(model_file="{0}")
 ids = {1}tokenizer.encode("Once upon a time")
 ```
-{2})";
+
+{2}
+)";
 
 std::string tokenizer_use(const ModelCard& card) {
   const bool marked = card.begin >= 0;
   return fmt::format(
-      kTokenizerUse, card.tokenizer, marked ? fmt::format("[{}] + ", card.begin) : "",
-      marked ? fmt::format("\nToken {} stood before every document in training.\n", card.begin)
-             : "");
+      fmt::runtime(card.tokenizer_json ? kTransformersTokenizer : kSentencePiece), card.tokenizer,
+      marked ? fmt::format("[{}] + ", card.begin) : "",
+      marked ? fmt::format("Token {} stood before every document in training{}.", card.begin,
+                           card.tokenizer_json ? ", so it is put before a text" : "")
+             : "Nothing stood before a document in training.");
 }
 
 }  // namespace

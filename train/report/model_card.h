@@ -36,9 +36,10 @@ struct ModelCard {
   const RunState& state;
   const RunFigures& figures;
   int64_t parameters = 0;
-  std::string tokenizer = {};  // the name of its file in the folder; "" = none
-  int64_t begin = -1;          // the token that stands before a document; -1: none
-  std::string command;         // that wrote the folder
+  std::string tokenizer = {};   // the name of its file in the folder; "" = none
+  bool tokenizer_json = false;  // whether tokenizer.json is there as well
+  int64_t begin = -1;           // the token that stands before a document; -1: none
+  std::string command;          // that wrote the folder
 };
 std::string format_model_card(const ModelCard& card);
 
