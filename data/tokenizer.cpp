@@ -10,6 +10,7 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "data/mapped_file.h"
+#include "data/sentencepiece_model.h"
 #include "data/utf8.h"
 
 namespace rodimus {
@@ -54,8 +55,9 @@ struct Tokenizer::Model {
   std::vector<std::string> bytes;       // what each id decodes to
   std::array<int32_t, 256> byte_ids{};  // ids of the byte-fallback tokens
   bool leading_space = false;           // the model puts a space before the text
-  // True if no token crosses a word boundary and every character can fall back to bytes: encoding
-  // word by word then gives the same result as encoding the whole text.
+  // True if the model leaves text as it is, no token crosses a word boundary and every character
+  // can fall back to bytes: encoding word by word then gives the same result as encoding the whole
+  // text.
   bool by_words = false;
 
   void append(std::string_view text, std::vector<int32_t>& ids) const {
@@ -111,7 +113,8 @@ Tokenizer Tokenizer::from_model(std::string serialized) {
   model->append("a", probe);
   model->leading_space =
       !probe.empty() && model->bytes[static_cast<size_t>(probe.front())].starts_with(' ');
-  model->by_words = bytes_found == 256 && !crossing && !model->leading_space;
+  model->by_words =
+      bytes_found == 256 && !crossing && !read_sentencepiece_model(model->serialized).changes_text;
   return Tokenizer(std::move(model));
 }
 

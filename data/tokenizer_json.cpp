@@ -1,14 +1,13 @@
 #include "data/tokenizer_json.h"
 
 #include <algorithm>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
 #include "base/json.h"
+#include "data/sentencepiece_model.h"
 #include "data/utf8.h"
 
 namespace rodimus {
@@ -16,99 +15,24 @@ namespace {
 
 using Json = nlohmann::json;
 
-// A field of a message in the wire format of Protocol Buffers, in which SentencePiece stores its
-// models (protobuf.dev/programming-guides/encoding).
-struct Field {
-  uint64_t number = 0;
-  uint64_t value = 0;      // of an integer
-  std::string_view bytes;  // of everything else
-};
+using Kind = SentencePieceModel::Kind;
 
-std::vector<Field> fields_of(std::string_view message) {
-  const auto take = [&message](uint64_t count) {
-    CHECK(count <= message.size(), "a SentencePiece model ends within a field");
-    const std::string_view taken = message.substr(0, count);
-    message.remove_prefix(count);
-    return taken;
-  };
-  const auto integer = [&take] {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const auto byte = static_cast<uint8_t>(take(1).front());
-      value |= uint64_t{byte & 0x7fu} << shift;
-      if (byte < 0x80) break;
-    }
-    return value;
-  };
-  std::vector<Field> fields;
-  while (!message.empty()) {
-    const uint64_t key = integer();
-    Field field{.number = key >> 3, .value = 0, .bytes = {}};
-    switch (key & 7) {
-      case 0:
-        field.value = integer();
-        break;
-      case 1:
-        field.bytes = take(8);
-        break;
-      case 2:
-        field.bytes = take(integer());
-        break;
-      case 5:
-        field.bytes = take(4);
-        break;
-      default:
-        fail("a SentencePiece model has a field of an unknown kind, ", key & 7);
-    }
-    fields.push_back(field);
+// Spaces as themselves: SentencePiece's mark for them is an ordinary character in a text.
+SentencePieceModel with_spaces(const Tokenizer& tokenizer) {
+  SentencePieceModel model = read_sentencepiece_model(tokenizer.model());
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    auto& [text, score, kind] = model.pieces[id];
+    if (kind == Kind::normal) text = tokenizer.bytes_of(static_cast<int32_t>(id));
   }
-  return fields;
-}
-
-// Numbers from SentencePiece's sentencepiece_model.proto.
-enum class Kind : uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
-constexpr uint64_t kUnigram = 1, kBpe = 2;
-
-struct Piece {
-  std::string text;  // with spaces
-  float score = 0;
-  Kind kind = Kind::normal;
-};
-
-struct Vocabulary {
-  std::vector<Piece> pieces;  // by id
-  uint64_t type = kUnigram;
-};
-
-Vocabulary read(const Tokenizer& tokenizer) {
-  Vocabulary vocabulary;
-  for (const Field& field : fields_of(tokenizer.model())) {
-    if (field.number == 1) {
-      Piece piece;
-      for (const Field& part : fields_of(field.bytes)) {
-        if (part.number == 1) piece.text = part.bytes;
-        if (part.number == 2) std::memcpy(&piece.score, part.bytes.data(), sizeof(float));
-        if (part.number == 3) piece.kind = static_cast<Kind>(part.value);
-      }
-      // Spaces as themselves: SentencePiece's mark for them is an ordinary character in a text.
-      const auto id = static_cast<int32_t>(vocabulary.pieces.size());
-      if (piece.kind == Kind::normal) piece.text = tokenizer.bytes_of(id);
-      vocabulary.pieces.push_back(piece);
-    }
-    if (field.number == 2) {
-      for (const Field& part : fields_of(field.bytes))
-        if (part.number == 3) vocabulary.type = part.value;
-    }
-  }
-  return vocabulary;
+  return model;
 }
 
 // SentencePiece joins the two neighbours that make the piece of the highest score, whatever they
 // are; this format lists the pairs, the first ones joined first.
-Json bpe(const std::vector<Piece>& pieces) {
+Json bpe(const std::vector<SentencePieceModel::Piece>& pieces) {
   Json vocabulary = Json::object(), merges = Json::array();
   std::set<std::string_view> normal;
-  std::vector<const Piece*> order;
+  std::vector<const SentencePieceModel::Piece*> order;
   for (size_t id = 0; id < pieces.size(); ++id) {
     vocabulary[pieces[id].text] = id;
     if (pieces[id].kind != Kind::normal) continue;
@@ -116,8 +40,8 @@ Json bpe(const std::vector<Piece>& pieces) {
     order.push_back(&pieces[id]);
   }
   std::stable_sort(order.begin(), order.end(),
-                   [](const Piece* a, const Piece* b) { return a->score > b->score; });
-  for (const Piece* piece : order) {
+                   [](const auto* a, const auto* b) { return a->score > b->score; });
+  for (const auto* piece : order) {
     const std::string_view text = piece->text;
     for (size_t cut = utf8_length(text); cut < text.size(); cut += utf8_length(text.substr(cut))) {
       const std::string_view left = text.substr(0, cut), right = text.substr(cut);
@@ -135,13 +59,14 @@ Json bpe(const std::vector<Piece>& pieces) {
 
 std::optional<std::string> format_tokenizer_json(const Tokenizer& tokenizer, int32_t begin) {
   if (!tokenizer.by_words()) return {};
-  const Vocabulary vocabulary = read(tokenizer);
-  if (vocabulary.type != kBpe) return {};
+  const SentencePieceModel model = with_spaces(tokenizer);
+  if (!model.is_bpe) return {};
   Json added = Json::array();
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    const Piece& piece = vocabulary.pieces[id];
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    const auto& piece = model.pieces[id];
     if (piece.kind == Kind::unused) return {};
     if (piece.kind != Kind::user_defined) continue;
+    if (piece.text != tokenizer.bytes_of(static_cast<int32_t>(id))) return {};  // has that mark
     added.push_back({{"id", id},
                      {"content", piece.text},
                      {"single_word", false},
@@ -152,7 +77,7 @@ std::optional<std::string> format_tokenizer_json(const Tokenizer& tokenizer, int
   }
   Json before;
   if (begin >= 0) {
-    const std::string& name = vocabulary.pieces.at(static_cast<size_t>(begin)).text;
+    const std::string& name = model.pieces.at(static_cast<size_t>(begin)).text;
     const Json special{{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
     const Json first{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
     const Json second{{"Sequence", {{"id", "B"}, {"type_id", 0}}}};
@@ -178,14 +103,14 @@ std::optional<std::string> format_tokenizer_json(const Tokenizer& tokenizer, int
       {"post_processor", before},
       {"decoder",
        {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}}},
-      {"model", bpe(vocabulary.pieces)}};
+      {"model", bpe(model.pieces)}};
   return to_text(json, 1) + "\n";
 }
 
 std::string format_tokenizer_config(const Tokenizer& tokenizer, int32_t begin) {
-  const Vocabulary vocabulary = read(tokenizer);
+  const SentencePieceModel model = with_spaces(tokenizer);
   const auto name = [&](int32_t id) -> Json {
-    return id < 0 ? Json() : Json(vocabulary.pieces.at(static_cast<size_t>(id)).text);
+    return id < 0 ? Json() : Json(model.pieces.at(static_cast<size_t>(id)).text);
   };
   const Json json{{"tokenizer_class", "PreTrainedTokenizerFast"},
                   {"bos_token", name(begin)},

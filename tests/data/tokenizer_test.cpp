@@ -4,8 +4,12 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <string>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
+#include "data/tokenizer_json.h"
 #include "data/utf8.h"
 #include "tests/support/temporary_folder.h"
 
@@ -124,7 +128,6 @@ TEST_P(TokenizerTypes, EncodesAsSentencePieceDoes) {
 }
 
 TEST(Tokenizer, TakesModelsFromElsewhere) {
-  // SentencePiece's defaults: normalisation, a leading space, no bytes.
   const auto text = lines(300);
   class Lines : public sentencepiece::SentenceIterator {
    public:
@@ -137,18 +140,37 @@ TEST(Tokenizer, TakesModelsFromElsewhere) {
    private:
     const std::vector<std::string>& all_;
     size_t i_ = 0;
-  } iterator(text);
-  std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(
-      {{"vocab_size", "60"}, {"model_type", "bpe"}, {"minloglevel", "2"}}, &iterator, &model);
-  ASSERT_TRUE(status.ok()) << status.ToString();
-  const Tokenizer tokenizer = Tokenizer::from_model(model);
-  for (const std::string sample : {"the memory of a model", "a  b", "gates"}) {
-    WordCache cache;
-    EXPECT_EQ(tokenizer.encode(sample, &cache), plain_sentencepiece(model, sample)) << sample;
+  };
+  // SentencePiece's defaults (normalisation, a leading space, no bytes), and one default each
+  // beside settings under which text is encoded word by word.
+  const std::vector<std::vector<std::pair<std::string, std::string>>> kinds{
+      {{"vocab_size", "60"}},
+      {{"normalization_rule_name", "identity"}, {"remove_extra_whitespaces", "false"}},
+      {{"normalization_rule_name", "identity"}, {"add_dummy_prefix", "false"}},
+      {{"remove_extra_whitespaces", "false"}, {"add_dummy_prefix", "false"}}};
+  for (const auto& kind : kinds) {
+    Lines iterator(text);
+    std::unordered_map<std::string, std::string> options{{"vocab_size", "340"},
+                                                         {"byte_fallback", "true"},
+                                                         {"model_type", "bpe"},
+                                                         {"minloglevel", "2"}};
+    for (const auto& [name, value] : kind) options[name] = value;
+    if (&kind == &kinds.front()) options.erase("byte_fallback");
+    std::string model;
+    const auto status = sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    const Tokenizer tokenizer = Tokenizer::from_model(model);
+    for (const std::string sample :
+         {"the memory of a model", "a  b", "gates", "the \xef\xac\x81 of  a  "}) {
+      WordCache cache;
+      EXPECT_EQ(tokenizer.encode(sample, &cache), plain_sentencepiece(model, sample))
+          << sample << " by model " << &kind - kinds.data();
+    }
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode("the memory of a model")), "the memory of a model");
+    EXPECT_EQ(tokenizer.eos_id(), 2);
+    EXPECT_FALSE(tokenizer.by_words());
+    EXPECT_FALSE(format_tokenizer_json(tokenizer, -1));
   }
-  EXPECT_EQ(tokenizer.decode(tokenizer.encode("the memory of a model")), "the memory of a model");
-  EXPECT_EQ(tokenizer.eos_id(), 2);
 }
 
 std::string utf8(uint32_t c) {

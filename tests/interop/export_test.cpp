@@ -24,15 +24,13 @@ using nlohmann::json;
 using testing::expect_error;
 
 ModelConfig config_of(const std::string& block, bool tied) {
-  ModelConfig config;
-  config.block = block;
-  config.vocab_size = 11;
-  config.d_model = 16;
-  config.n_layers = 2;
-  config.mem_size = 4;
-  config.n_heads = 2;
-  config.tied = tied;
-  return config;
+  return {.block = block,
+          .vocab_size = 11,
+          .d_model = 16,
+          .n_layers = 2,
+          .mem_size = 4,
+          .n_heads = 2,
+          .tied = tied};
 }
 
 class Export : public ::testing::Test {
